@@ -18,7 +18,9 @@ LARGEST_LOG2 = 50.0  # log2 expression of any assay stays far below; linear inte
 ENSEMBL = re.compile(r"^ENS[A-Z]*G\d{6,}(\.\d+)?$")
 
 INSS_STAGES = ("1", "2", "3", "4", "4S")
-INSS_SPELLINGS = {f"{prefix}{stage}".lower(): stage for stage in INSS_STAGES for prefix in ("", "st", "stage ", "inss ")}
+INSS_SPELLINGS = {
+    f"{prefix}{stage}".lower(): stage for stage in INSS_STAGES for prefix in ("", "st", "stage ", "inss ")
+}
 MISSING = frozenset({"", "na", "n/a", "nan", "none", "unknown", "not available", "--", "."})
 
 
@@ -118,7 +120,9 @@ def check_cohort(cohort: anndata.AnnData, label: str | None = None) -> anndata.A
         raise CohortError(f"{where}: obs has no column 'patient'; add one (the sample id where patients are unknown).")
     for key in ("unit", "provenance"):
         if key not in cohort.uns:
-            raise CohortError(f"{where}: uns has no '{key}'; open the file with load_cohort or build it with make_cohort.")
+            raise CohortError(
+                f"{where}: uns has no '{key}'; open the file with load_cohort or build it with make_cohort."
+            )
     if label is not None:
         label_of(cohort, label)
     return cohort
@@ -178,7 +182,9 @@ def label_of(cohort: anndata.AnnData, column: str) -> pd.Series:
     """
     where = str(cohort.uns.get("cohort", "cohort"))
     if column not in cohort.obs:
-        raise CohortError(f"{where}: no column '{column}' in the samples table ({nearest(column, cohort.obs.columns)}).")
+        raise CohortError(
+            f"{where}: no column '{column}' in the samples table ({nearest(column, cohort.obs.columns)})."
+        )
     values = cohort.obs[column]
     if values.isna().any():
         raise CohortError(
@@ -206,7 +212,9 @@ def set_inss(cohort: anndata.AnnData, source: str, column: str = "inss_stage") -
     """
     where = str(cohort.uns.get("cohort", "cohort"))
     if source not in cohort.obs:
-        raise CohortError(f"{where}: no column '{source}' in the samples table ({nearest(source, cohort.obs.columns)}).")
+        raise CohortError(
+            f"{where}: no column '{source}' in the samples table ({nearest(source, cohort.obs.columns)})."
+        )
     stages = []
     for sample, value in cohort.obs[source].astype(object).items():
         word = "" if pd.isna(value) else str(value).strip().lower()
@@ -224,7 +232,9 @@ def drop_unlabelled(cohort: anndata.AnnData, column: str) -> anndata.AnnData:
     """The samples whose label is known; how many were left out is counted in provenance."""
     where = str(cohort.uns.get("cohort", "cohort"))
     if column not in cohort.obs:
-        raise CohortError(f"{where}: no column '{column}' in the samples table ({nearest(column, cohort.obs.columns)}).")
+        raise CohortError(
+            f"{where}: no column '{column}' in the samples table ({nearest(column, cohort.obs.columns)})."
+        )
     known = cohort.obs[column].notna().to_numpy()
     if known.all():
         return cohort

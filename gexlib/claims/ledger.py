@@ -1,0 +1,100 @@
+"""The ledger: every claim of the papers, what we measured, and the verdict.
+
+Verdicts: `reproduced` and `not reproduced` need the paper's own cohort and our interval; `holds elsewhere` and `fails
+elsewhere` speak of another cohort; `arithmetic` is settled by the paper's own numbers; else `cannot be judged`. A
+simulated cohort judges only claims about method.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from gexlib.cohort import nearest
+from gexlib.files import home
+
+WIDEST_INTERVAL = 0.2  # a wider one neither reproduces a number nor refutes it
+
+
+@cache
+def _claims_file(notebook: str) -> dict:
+    return yaml.safe_load(Path(__file__).with_name(f"{notebook[:2]}.yaml").read_text(encoding="utf-8"))
+
+
+def load_claims(notebook: str) -> list[dict]:
+    """The claims that a notebook must judge: id, section, claim, published, about, and value where it is a number."""
+    return _claims_file(notebook)["claims"]
+
+
+def decide(id: str, cohort: str, simulated: bool, holds: bool | None, ours: Mapping[str, float | None]) -> str:
+    """The verdict on one claim.
+
+    Parameters
+    ----------
+    id : of the claim, such as ``01.4``
+    cohort, simulated : what was measured on
+    holds : whether the claim's direction or ratio holds in our measurement; None where it was not measured
+    ours : value, low, high, n of our measurement
+
+    Raises
+    ------
+    ValueError : no such claim
+    """
+    file = _claims_file(id.split(".")[0])
+    claims = {claim["id"]: claim for claim in file["claims"]}
+    if id not in claims:
+        raise ValueError(f"no claim '{id}' in {file['paper']} ({nearest(id, claims)}).")
+    claim = claims[id]
+    if claim["about"] == "arithmetic":
+        return "arithmetic"
+    if holds is None or (simulated and claim["about"] != "method"):
+        return "cannot be judged"
+    if cohort.split(",")[0] != file["cohort"]:
+        return "holds elsewhere" if holds else "fails elsewhere"
+    if "value" in claim and ours["low"] is not None:
+        if ours["high"] - ours["low"] > WIDEST_INTERVAL:
+            return "cannot be judged"
+        holds = ours["low"] <= claim["value"] <= ours["high"]
+    return "reproduced" if holds else "not reproduced"
+
+
+def collect() -> list[tuple[str, dict]]:
+    """Committed results, and the latest runs: (where, content of results.json), oldest run first."""
+    root = home()
+    files = sorted((root / "results").glob("*/*.json"))
+    files += sorted((root / "runs").glob("*/*/results.json"), key=lambda path: path.stat().st_mtime)
+    return [(str(path.relative_to(root)), json.loads(path.read_text(encoding="utf-8"))) for path in files]
+
+
+def print_ledger() -> None:
+    """Print, claim by claim, the paper's value and every measurement of ours with its verdict and one line why."""
+    from gexlib.results import number_with_interval
+
+    width = min(shutil.get_terminal_size((100, 24)).columns, 120)
+    collected = collect()
+    for notebook in sorted(path.stem for path in Path(__file__).parent.glob("*.yaml")):
+        print(f"{notebook}  {_claims_file(notebook)['paper']}")
+        for claim in load_claims(notebook):
+            print(f"\n{claim['id']}  {textwrap.fill(claim['claim'], width, subsequent_indent='      ')}")
+            print(f"      paper: {claim['published']}  ({claim['section']})")
+            for where, content in collected:
+                for judged in content["claims"]:
+                    if judged["id"] != claim["id"]:
+                        continue
+                    kind = "simulated" if content["cohort"]["simulated"] else content["cohort"]["name"]
+                    ours = number_with_interval(judged)
+                    line = (
+                        f"{judged['verdict']} · {kind}"
+                        + (f" · {ours}" if ours else "")
+                        + f" · {judged['why']} [{where}]"
+                    )
+                    print(textwrap.fill(line, width, initial_indent="      ", subsequent_indent="        "))
+        print()
+    if not collected:
+        print("No results yet: run `python -m gexlib run all`.")

@@ -1,0 +1,73 @@
+"""What a network looked at, and whether that is where the signal was planted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from gexlib.evaluate import patient_draws, proportion, weighted_auc
+
+
+def class_gradients(model, x: np.ndarray, output: int, batch: int = 256) -> np.ndarray:
+    """Gradient of the logit of one class by every gene, sample by sample, in test mode.
+
+    Parameters
+    ----------
+    model : keras.Model, (samples, genes) -> (samples, classes) logits
+    x : (samples, genes), on the scale the network was trained on
+    output : class number
+    batch : samples differentiated at once, which bounds memory
+
+    Returns
+    -------
+    (samples, genes): change of the logit per unit of a gene
+    """
+    parts = [_gradient(model, x[i : i + batch], output) for i in range(0, len(x), batch)]
+    return np.concatenate(parts)
+
+
+def _gradient(model, x: np.ndarray, output: int) -> np.ndarray:
+    from gexlib.training import keras
+
+    x = keras.ops.convert_to_tensor(x, dtype="float32")
+    if keras.backend.backend() == "jax":
+        import jax
+
+        weights = [v.value for v in model.trainable_variables]
+        state = [v.value for v in model.non_trainable_variables]
+        total = jax.grad(lambda x: model.stateless_call(weights, state, x, training=False)[0][:, output].sum())
+        return np.asarray(total(x))
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        logit = model(x, training=False)[:, output]
+    return tape.gradient(logit, x).numpy()
+
+
+def recovery(score: np.ndarray, planted: np.ndarray, k: int = 50, seed: int = 0) -> pd.DataFrame:
+    """How well a ranking of genes finds the planted ones.
+
+    Parameters
+    ----------
+    score : (genes,), larger is more important
+    planted : (genes,) bool
+    k : genes at the top that are looked at
+
+    Returns
+    -------
+    DataFrame, index measure, columns value, low, high, n, null: precision at k with its Wilson interval and the share
+    of planted genes as null; AUC of recovery with a bootstrap interval over genes and 0.5 as null
+    """
+    score, planted = np.asarray(score, float), np.asarray(planted, bool)
+    top = np.argsort(-score, kind="stable")[:k]
+    weights = np.vstack([np.ones((1, len(score))), patient_draws(np.arange(len(score)), 500, seed)])
+    area = weighted_auc(planted, score, weights)
+    low, high = np.nanpercentile(area[1:], [2.5, 97.5])
+    rows = {
+        f"precision at {k}": [*proportion(int(planted[top].sum()), len(top)), len(top), planted.mean()],
+        "AUC of recovery": [area[0], low, high, len(score), 0.5],
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "n", "null"]).astype(
+        {"n": int}
+    )

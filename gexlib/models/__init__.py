@@ -1,0 +1,1 @@
+"""One builder a family of model. Models know no sources."""

@@ -1,0 +1,109 @@
+"""Figures that two or more notebooks draw. Each returns its Axes; none knows a model."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+
+PALETTE = sns.color_palette("colorblind")
+
+
+def use_style() -> None:
+    """One look for all notebooks: white, small, colour-blind safe."""
+    sns.set_theme(style="ticks", palette="colorblind", context="notebook", font_scale=0.85)
+    mpl.rcParams.update(
+        {"figure.dpi": 96, "savefig.dpi": 130, "savefig.bbox": "tight", "axes.spines.top": False,
+         "axes.spines.right": False, "axes.titlelocation": "left", "legend.frameon": False}
+    )  # fmt: skip
+
+
+def flow(boxes: list[str], ax: plt.Axes | None = None) -> plt.Axes:
+    """Boxes joined by arrows from left to right: what goes in, what is done, what comes out."""
+    ax = ax or plt.subplots(figsize=(1.9 * len(boxes), 1.5))[1]
+    for i, text in enumerate(boxes):
+        ax.text(
+            i,
+            0,
+            text,
+            ha="center",
+            va="center",
+            fontsize=9,
+            bbox={"boxstyle": "round,pad=0.6", "fc": "0.95", "ec": "0.4"},
+        )
+        if i:
+            ax.annotate("", (i - 0.40, 0), (i - 0.60, 0), arrowprops={"arrowstyle": "-|>", "color": "0.3"})
+    ax.set(xlim=(-0.5, len(boxes) - 0.5), ylim=(-0.6, 0.6))
+    ax.axis("off")
+    return ax
+
+
+def network(widths: list[int], notes: list[str], ax: plt.Axes | None = None) -> plt.Axes:
+    """A fully connected network as one bar a layer, height on a log scale, with its width and a note beneath."""
+    ax = ax or plt.subplots(figsize=(1.25 * len(widths), 2.8))[1]
+    heights = np.log2(np.array(widths) + 1)
+    ax.bar(range(len(widths)), heights, bottom=-heights / 2, width=0.42, color=PALETTE[0], alpha=0.8)
+    for i in range(len(widths) - 1):
+        for side in (-1, 1):
+            ax.plot([i + 0.21, i + 0.79], [side * heights[i] / 2, side * heights[i + 1] / 2], color="0.7", lw=0.8)
+    for i, (width, height) in enumerate(zip(widths, heights, strict=True)):
+        ax.text(i, height / 2 + 0.4, f"{width:,}", ha="center", va="bottom", fontweight="bold", fontsize=9)
+        ax.text(i, -heights.max() / 2 - 0.8, notes[i], ha="center", va="top", fontsize=8, linespacing=1.3)
+    ax.set(xlim=(-0.6, len(widths) - 0.4), ylim=(-heights.max() / 2 - 4.2, heights.max() / 2 + 1.8))
+    ax.axis("off")
+    return ax
+
+
+def roc(curves: pd.DataFrame, title: str, ax: plt.Axes | None = None) -> plt.Axes:
+    """ROC curves of a table with columns curve, fpr, tpr, auc; micro and macro dashed."""
+    ax = ax or plt.subplots(figsize=(4.2, 4))[1]
+    for i, (name, points) in enumerate(curves.groupby("curve", sort=False)):
+        pooled = name in ("micro", "macro")
+        style = (
+            {"ls": ":" if name == "macro" else "--", "color": "0.15", "lw": 2}
+            if pooled
+            else {"color": PALETTE[i], "lw": 1.6}
+        )
+        ax.plot(points["fpr"], points["tpr"], label=f"{name}  {points['auc'].iloc[0]:.2f}", **style)
+    ax.plot([0, 1], [0, 1], color="0.8", lw=1, zorder=0)
+    ax.set(xlabel="false positive rate", ylabel="true positive rate", title=title, aspect="equal")
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    ax.legend(title="class  AUC", loc="lower right", fontsize=8)
+    return ax
+
+
+def confusion(
+    y: np.ndarray, predicted: np.ndarray, classes: list[str], title: str, ax: plt.Axes | None = None
+) -> plt.Axes:
+    """Confusion matrix: counts written, colour the share of the true class."""
+    ax = ax or plt.subplots(figsize=(4.2, 3.6))[1]
+    counts = pd.crosstab(
+        pd.Categorical.from_codes(y, classes), pd.Categorical.from_codes(predicted, classes), dropna=False
+    )
+    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+    sns.heatmap(
+        shares,
+        annot=counts,
+        fmt="d",
+        cmap="Blues",
+        vmin=0,
+        vmax=1,
+        ax=ax,
+        cbar_kws={"label": "share of the true class"},
+    )
+    ax.set(xlabel="predicted", ylabel="true", title=title)
+    return ax
+
+
+def intervals(table: pd.DataFrame, title: str, xlabel: str, ax: plt.Axes | None = None) -> plt.Axes:
+    """Points with 95 % intervals, one row a model, from a table with columns value, low, high indexed by name."""
+    ax = ax or plt.subplots(figsize=(5, 0.45 * len(table) + 1.1))[1]
+    rows = np.arange(len(table))[::-1]
+    ax.hlines(rows, table["low"], table["high"], color=PALETTE[0], lw=2.5)
+    ax.plot(table["value"], rows, "o", color=PALETTE[0], ms=6)
+    for row, value in zip(rows, table["value"], strict=True):
+        ax.annotate(f"{value:.2f}", (value, row), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+    ax.set(yticks=rows, yticklabels=table.index, xlabel=xlabel, title=title, ylim=(-0.6, len(table) - 0.2))
+    return ax

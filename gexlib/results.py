@@ -1,0 +1,196 @@
+"""What a run found: rows, faults, explanations, verdicts and figures, written to one folder under one schema."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import anndata
+import jsonschema
+import numpy as np
+import pandas as pd
+
+from gexlib.claims.ledger import decide, load_claims
+from gexlib.files import home, write_json, written_whole
+
+REPORTED_VERSIONS = ("gexlib", "tensorflow", "keras", "jax", "scikit-learn", "numpy", "pandas", "anndata")
+SCHEMA = Path(__file__).with_name("results_schema.json")
+
+
+def parameters_of(namespace: Mapping[str, object]) -> dict[str, object]:
+    """The literals of a notebook's parameters cell; call it right after that cell with `globals()`."""
+    kinds = (str, int, float, bool, list)
+    return {
+        k: v for k, v in namespace.items() if isinstance(v, kinds) and not k.startswith("_") and k not in ("In", "Out")
+    }
+
+
+class Record:
+    """Collects what one run of one notebook finds and writes ``results.json`` and ``figures/`` beside it.
+
+    The folder is the environment variable GEXLIB_OUT (the strict runner sets it), else ``runs/<notebook>/notebook`` of
+    the repository.
+
+    Parameters
+    ----------
+    notebook : its number, such as ``01``
+    cohort : the cohort that was opened
+    parameters : what `parameters_of` gave
+    """
+
+    def __init__(self, notebook: str, cohort: anndata.AnnData, parameters: Mapping[str, object]):
+        self.notebook, self.cohort, self.simulated = notebook, str(cohort.uns["cohort"]), bool(cohort.uns["simulated"])
+        self.folder = Path(os.environ.get("GEXLIB_OUT") or home() / "runs" / notebook / "notebook")
+        provenance = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in cohort.uns["provenance"].items()}
+        self.content = {
+            "schema": 1,
+            "notebook": notebook,
+            "cohort": {
+                "name": self.cohort,
+                "simulated": self.simulated,
+                "unit": str(cohort.uns["unit"]),
+                "samples": cohort.n_obs,
+                "genes": cohort.n_vars,
+                "provenance": provenance,
+            },
+            "parameters": dict(parameters),
+            "rows": [],
+            "faults": [],
+            "explanations": [],
+            "claims": [],
+            "timings": {},
+            "versions": {package: version(package) for package in REPORTED_VERSIONS},
+        }
+
+    @property
+    def what(self) -> str:
+        """The words that every title of this run carries: simulated, or the name of the real cohort."""
+        return "simulated" if self.simulated else self.cohort
+
+    def add(self, table: pd.DataFrame, *, protocol: str, part: str, model: str, family: str, cohort: str = "") -> None:
+        """Add metrics (index metric; value, low, high, n) of one model on one part of the cohort."""
+        cohort = cohort or self.cohort
+        for metric, row in table.iterrows():
+            self.content["rows"].append({
+                "study": self.notebook, "cohort": cohort, "simulated": cohort.startswith("simulated:"),
+                "protocol": protocol, "part": part, "model": model, "family": family, "metric": metric, **_plain(row),
+            })  # fmt: skip
+
+    def fault(self, fault: str, metric: str, **numbers: float) -> None:
+        """Add one fault of the published protocol: as_published, corrected, and low, high, n of the corrected value."""
+        self.content["faults"].append({"fault": fault, "metric": metric, **_plain(numbers)})
+
+    def explanation(self, table: pd.DataFrame, method: str, target: str) -> None:
+        """Add what `explain.recovery` gave for one method of explanation and one target class."""
+        for measure, row in table.iterrows():
+            self.content["explanations"].append({"method": method, "target": target, "measure": measure, **_plain(row)})
+
+    def claim(self, id: str, holds: bool | None, why: str, **ours: float) -> None:
+        """Judge one claim of the paper; `ours` may hold value, low, high and n of our own measurement.
+
+        Raises
+        ------
+        ValueError : the ledger has no such claim
+        """
+        numbers = {k: ours.get(k) for k in ("value", "low", "high", "n")}
+        verdict = decide(id, self.cohort, self.simulated, holds, numbers)
+        holds = None if holds is None else bool(holds)
+        judged = {"id": id, "verdict": verdict, "holds": holds, **_plain(numbers), "why": why}
+        self.content["claims"] = [c for c in self.content["claims"] if c["id"] != id] + [judged]
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Add the seconds that the block took to the timings."""
+        start = time.perf_counter()
+        yield
+        self.content["timings"][what] = round(time.perf_counter() - start, 2)
+
+    def figure(self, figure, name: str, caption: str, numbers: object) -> None:
+        """Save a matplotlib figure as PNG, and the numbers it draws, with its caption, as JSON beside it."""
+        folder = self.folder / "figures"
+        with written_whole(folder / f"{name}.png") as temporary:
+            figure.savefig(temporary, format="png")
+        numbers = json.loads(numbers.to_json(orient="records")) if hasattr(numbers, "to_json") else numbers
+        content = {"caption": caption, "cohort": self.cohort, "simulated": self.simulated, "numbers": numbers}
+        write_json(folder / f"{name}.json", _rounded(content))
+
+    def table(self, **where: str) -> pd.DataFrame:
+        """Rows that match `where`, models x metrics, each cell ``value [low, high]``."""
+        rows = pd.DataFrame(self.content["rows"])
+        for column, wanted in where.items():
+            rows = rows[rows[column] == wanted]
+        cells = [f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples()]
+        return rows.assign(cell=cells).pivot(index="model", columns="metric", values="cell").loc[
+            rows["model"].unique(), rows["metric"].unique()
+        ].rename_axis(index=None, columns=None)  # fmt: skip
+
+    def claims_table(self) -> pd.DataFrame:
+        """The paper's claims beside what this run says of each."""
+        judged = {c["id"]: c for c in self.content["claims"]}
+        rows = []
+        for claim in load_claims(self.notebook):
+            ours = judged[claim["id"]]
+            rows.append({
+                "id": claim["id"], "claim": claim["claim"], "paper": str(claim["published"]),
+                "ours": number_with_interval(ours), "verdict": ours["verdict"], "why": ours["why"],
+            })  # fmt: skip
+        return pd.DataFrame(rows).set_index("id")
+
+    def write(self) -> Path:
+        """Check against the schema, require a verdict for every claim, and write ``results.json``.
+
+        Raises
+        ------
+        ValueError : a claim has no verdict or the content breaks the schema
+        """
+        missing = {c["id"] for c in load_claims(self.notebook)} - {c["id"] for c in self.content["claims"]}
+        if missing:
+            raise ValueError(f"notebook {self.notebook}: no verdict for the claims {', '.join(sorted(missing))}.")
+        content = _rounded(self.content)
+        check_results(content)
+        write_json(self.folder / "results.json", content)
+        return self.folder / "results.json"
+
+
+def check_results(content: dict) -> dict:
+    """Return `content` when it keeps the results schema.
+
+    Raises
+    ------
+    ValueError : says where the schema is broken
+    """
+    try:
+        jsonschema.validate(content, json.loads(SCHEMA.read_text(encoding="utf-8")))
+    except jsonschema.ValidationError as error:
+        raise ValueError(f"results: {'/'.join(map(str, error.absolute_path))}: {error.message}") from None
+    return content
+
+
+def number_with_interval(row: Mapping[str, float | None]) -> str:
+    """``0.71 [0.65, 0.77], n = 249``, as far as the parts are known."""
+    if row["value"] is None:
+        return ""
+    text = f"{row['value']:.3g}"
+    if row["low"] is not None:
+        text += f" [{row['low']:.3g}, {row['high']:.3g}]"
+    return text + (f", n = {row['n']}" if row["n"] is not None else "")
+
+
+def _plain(row: Mapping[str, object]) -> dict[str, object]:
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in dict(row).items()} | (
+        {"n": int(row["n"])} if row.get("n") is not None else {}
+    )
+
+
+def _rounded(content):
+    """Floats to five significant digits, so that a file does not differ by the last bit of a processor."""
+    if isinstance(content, dict):
+        return {k: _rounded(v) for k, v in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_rounded(v) for v in content]
+    return float(f"{content:.5g}") if isinstance(content, float) else content

@@ -1,0 +1,154 @@
+"""Simulated cohorts with the truth known: the genes that carry the signal are planted and recorded.
+
+`simulate(kind, n, genes, seed)` draws from `numpy.random.RandomState`, whose stream numpy has promised never to
+change, and rounds to two decimals as public matrices are, so one seed gives one cohort on every machine. The biology
+(which genes, how strong) depends on the seed and on the number of genes alone: a larger `n` adds patients to the same
+disease. Gene names are plainly synthetic (SIM00001).
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import anndata
+import numpy as np
+import pandas as pd
+
+from gexlib.cohort import INSS_STAGES, CohortError, make_cohort, nearest
+
+DEFAULT_SIZES = {"neuroblastoma": (280, 1000)}  # patients, genes
+
+# What GSE49711 (498 primary neuroblastomas) shows, stage by stage.
+INSS_COUNTS = {"1": 121, "2": 78, "3": 63, "4": 183, "4S": 53}
+MYCN_AMPLIFIED_SHARE = {"1": 0.02, "2": 0.06, "3": 0.24, "4": 0.36, "4S": 0.08}
+AGE_MEDIAN_DAYS = {"1": 300, "2": 372, "3": 385, "4": 1012, "4S": 92}
+PROGRESSION = {"1": 0.0, "2": 0.15, "3": 0.27, "4": 1.0, "4S": 0.29}
+PROGRESSION_SD = {"1": 0.33, "2": 0.48, "3": 0.37, "4": 0.56, "4S": 0.41}
+
+
+def load(name: str, samples: str | None = None) -> anndata.AnnData:
+    """Open ``simulated:KIND`` or ``simulated:KIND,n=500,genes=13091,seed=3``.
+
+    Raises
+    ------
+    CohortError : unknown kind or setting, a value that is no whole number, or a samples table is given
+    """
+    if samples:
+        raise CohortError(f"{name}: a simulated cohort brings its own samples table; leave samples out.")
+    kind, *settings = name.removeprefix("simulated:").split(",")
+    numbers = {}
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key not in ("n", "genes", "seed") or not value.isdigit():
+            raise CohortError(f"{name}: cannot read '{setting}'; expected n=, genes= or seed= with a whole number.")
+        numbers[key] = int(value)
+    cohort = simulate(kind, **numbers)
+    cohort.uns["cohort"] = name
+    return cohort
+
+
+def simulate(kind: str, n: int | None = None, genes: int | None = None, seed: int = 1) -> anndata.AnnData:
+    """A simulated cohort of `n` patients x `genes` genes, the same for the same arguments everywhere.
+
+    Raises
+    ------
+    CohortError : unknown kind, or a size too small to hold every class and every planted programme
+    """
+    if kind not in DEFAULT_SIZES:
+        raise CohortError(f"simulated:{kind}: no such simulated cohort ({nearest(kind, DEFAULT_SIZES)}).")
+    default_n, default_genes = DEFAULT_SIZES[kind]
+    n, genes = n or default_n, genes or default_genes
+    if n < 20 or genes < 100:
+        raise CohortError(f"simulated:{kind}: n={n}, genes={genes}; expected at least 20 patients and 100 genes.")
+    return _neuroblastoma(n, genes, seed)
+
+
+def _stream(kind: str, part: str, seed: int) -> np.random.RandomState:
+    """An independent stream for each part of a simulation, so that one part's size never shifts another's draws."""
+    return np.random.RandomState(zlib.crc32(f"{kind}/{part}/{seed}".encode()))
+
+
+def _shares_to_counts(counts: dict[str, int], n: int) -> np.ndarray:
+    """Class sizes that add up to `n` in the proportions of `counts` (largest remainder)."""
+    exact = np.array(list(counts.values())) * n / sum(counts.values())
+    sizes = np.floor(exact).astype(int)
+    sizes[np.argsort(sizes - exact, kind="stable")[: n - sizes.sum()]] += 1
+    return sizes
+
+
+def _planted(rng: np.random.RandomState, genes: int, share: float, median: float) -> np.ndarray:
+    """Log2 effects of one programme: `share` of the genes, either sign, log-normal in size around `median`."""
+    effects = np.zeros(genes)
+    chosen = rng.permutation(genes)[: max(1, int(round(share * genes)))]
+    sizes = median * np.exp(0.5 * rng.standard_normal(chosen.size))
+    effects[chosen] = sizes * np.where(rng.random_sample(chosen.size) < 0.5, -1.0, 1.0)
+    return effects
+
+
+def _neuroblastoma(n: int, genes: int, seed: int) -> anndata.AnnData:
+    """Neuroblastomas of five INSS stages on an exon array (log2 RMA), with graded and overlapping stage effects.
+
+    What is planted, and where each size comes from:
+
+    - Stage counts, MYCN amplification by stage and ages: the public clinical table of GSE49711 (498 patients).
+    - *Progression*, 8 % of genes, median log2 effect 0.4 between stages 1 and 4. Patients sit at a position that is
+      continuous and overlaps between stages (means 0, .15, .27, 1, .29 for 1, 2, 3, 4, 4S; SD .33 to .56): the
+      positions of the MYCN-normal Validation half of GSE49711 on the axis from stage 1 to 4 of its Training half, where
+      the repeatable part of the difference is 0.49 log2 (root mean square) among genes chosen for survival. The grading
+      from 4S over 4 to MYCN-amplified is that of Westermann et al. 2008 (Genome Biol 9:R150), 251 primary tumours.
+    - *MYCN*, one gene at +4.2 log2 and 5 % of genes around 0.6: GSE49711 has +4.2 for MYCN, +1.8 for ODC1, and 0.75
+      (root mean square) between amplified and normal tumours.
+    - *4S*, 2 % of genes around 0.25: the repeatable 4S-against-1 difference there. Stages 2 and 3 have no gene of their
+      own: they differ from 1 by their position alone.
+    - 40 co-expression modules, three array batches independent of stage, and gene-wise noise with a median SD of 0.48
+      log2, the within-stage SD of GSE49711.
+    """
+    rng = _stream("neuroblastoma", "genes", seed)
+    expressed = rng.random_sample(genes) < 0.6
+    baseline = np.where(expressed, 8.5 + 1.3 * rng.standard_normal(genes), 4.5 + 0.7 * rng.standard_normal(genes))
+    within_sd = np.clip(0.48 * np.exp(0.5 * rng.standard_normal(genes)), 0.15, 2.0)
+    module = rng.randint(0, 40, genes)
+    module_share = np.where(rng.random_sample(genes) < 0.6, rng.uniform(0.2, 0.8, genes), 0.0)
+    batch_effect = 0.15 * rng.standard_normal((3, genes))
+    progression = _planted(rng, genes, 0.08, 0.4)
+    mycn = _planted(rng, genes, 0.05, 0.6)
+    mycn[0] = 4.2
+    stage4s = _planted(rng, genes, 0.02, 0.25)
+
+    rng = _stream("neuroblastoma", "patients", seed)
+    stage = rng.permutation(np.repeat(INSS_STAGES, _shares_to_counts(INSS_COUNTS, n)))
+    amplified = rng.random_sample(n) < np.array([MYCN_AMPLIFIED_SHARE[s] for s in stage])
+    spread = np.array([PROGRESSION_SD[s] for s in stage]) * rng.standard_normal(n)
+    position = np.array([PROGRESSION[s] for s in stage]) + spread
+    batch = rng.randint(0, 3, n)
+    age = np.array([AGE_MEDIAN_DAYS[s] for s in stage]) * np.exp(0.7 * rng.standard_normal(n))
+    age = np.where(stage == "4S", np.minimum(age, 364), age).round().astype(int)  # 4S is a disease of infants
+    factors = rng.standard_normal((n, 40))
+
+    rng = _stream("neuroblastoma", "noise", seed)
+    X = baseline + position[:, None] * progression + amplified[:, None] * mycn + (stage == "4S")[:, None] * stage4s
+    X += batch_effect[batch] + within_sd * np.sqrt(module_share) * factors[:, module]
+    X += within_sd * np.sqrt(1 - module_share) * rng.standard_normal((n, genes))
+    X = np.clip(X, 1.5, 15.0).round(2)  # the range of a log2 RMA array
+
+    names = pd.Index([f"SIM{i:05d}" for i in range(1, genes + 1)])
+    var = pd.DataFrame({"module": module, "truth_progression": progression, "truth_mycn": mycn}, index=names)
+    var["truth_4s"] = stage4s
+    var["truth_planted"] = (progression != 0) | (mycn != 0) | (stage4s != 0)
+    for s in INSS_STAGES:
+        var[f"truth_mean_{s}"] = PROGRESSION[s] * progression + MYCN_AMPLIFIED_SHARE[s] * mycn + (s == "4S") * stage4s
+    ids = pd.Index([f"P{i:05d}" for i in range(1, n + 1)])
+    obs = pd.DataFrame({"patient": ids, "inss_stage": pd.Categorical(stage, categories=INSS_STAGES)}, index=ids)
+    obs["mycn"] = pd.Categorical(np.where(amplified, "amplified", "normal"), categories=["normal", "amplified"])
+    obs["age_days"], obs["batch"] = age, pd.Categorical(batch.astype(str))
+    cohort = make_cohort(
+        X, obs, var, name="simulated:neuroblastoma", unit="log2 RMA", simulated=True,
+        source=f"gexlib simulate('neuroblastoma', n={n}, genes={genes}, seed={seed})",
+        transforms=["drawn on the log2 scale", "rounded to two decimals"],
+    )  # fmt: skip
+    cohort.uns["truth"] = {
+        "planted genes": "var['truth_planted']; log2 effects in var['truth_progression'], ['truth_mycn'], ['truth_4s']",
+        "stage means": "var['truth_mean_<stage>'], log2 against a MYCN-normal tumour at position 0",
+        "stages without genes of their own": "2 and 3",
+    }
+    return cohort

@@ -1,0 +1,76 @@
+"""Splits that never put one patient on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import anndata
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+
+from gexlib.cohort import CohortError, nearest
+
+
+def plain_split(n: int, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of one random split that knows neither classes nor patients (as published in study 01)."""
+    return train_test_split(np.arange(n), test_size=test_share, random_state=seed)
+
+
+def given_split(cohort: anndata.AnnData, column: str, train_value: str) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of the training part and of the rest, as a column of the samples table says.
+
+    Raises
+    ------
+    CohortError : no such column, no such value, or a patient on both sides
+    """
+    where = cohort.uns["cohort"]
+    if column not in cohort.obs:
+        raise CohortError(f"{where}: no split column '{column}' ({nearest(column, cohort.obs.columns)}).")
+    values = cohort.obs[column].astype(str)
+    train = (values == train_value).to_numpy()
+    if not 0 < train.sum() < len(train):
+        raise CohortError(
+            f"{where}: '{column}' equals train_value '{train_value}' for {train.sum()} of {len(train)} samples; "
+            f"it holds {', '.join(sorted(values.unique())[:8])}."
+        )
+    both = set(cohort.obs["patient"][train]) & set(cohort.obs["patient"][~train])
+    if both:
+        raise CohortError(f"{where}: {len(both)} patients are on both sides of '{column}', such as '{min(both)}'.")
+    return np.flatnonzero(train), np.flatnonzero(~train)
+
+
+def grouped_folds(
+    y: pd.Series, patients: pd.Series, folds: int, repeats: int = 1, seed: int = 0
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Repeated k-fold, stratified by class, all samples of a patient on one side.
+
+    Yields
+    ------
+    (repeat, train rows, test rows), folds x repeats times
+
+    Raises
+    ------
+    CohortError : a class has fewer patients than folds
+    """
+    y, patients = np.asarray(y).astype(str), np.asarray(patients).astype(str)
+    counts = pd.DataFrame({"y": y, "patient": patients}).groupby("y")["patient"].nunique()
+    if counts.min() < folds:
+        raise CohortError(
+            f"class '{counts.idxmin()}' has {counts.min()} patients, fewer than {folds} folds; "
+            f"use folds={counts.min()} or leave the class out."
+        )
+    for repeat in range(repeats):
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + repeat)
+        for train, test in splitter.split(np.zeros(len(y)), y, patients):
+            yield repeat, train, test
+
+
+def inner_split(y: np.ndarray, patients: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Four fifths to fit and one fifth to decide when to stop, within a training fold; stratified, by patient.
+
+    Where the smallest class has fewer than five patients, the part that decides grows to one in that many.
+    """
+    smallest = pd.DataFrame({"y": y, "patient": patients}).groupby("y")["patient"].nunique().min()
+    _, fit, stop = next(grouped_folds(y, patients, folds=int(np.clip(smallest, 2, 5)), seed=seed))
+    return fit, stop
