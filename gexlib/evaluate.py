@@ -12,8 +12,7 @@ import pandas as pd
 from sklearn.metrics import auc, roc_curve
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
-
-METRICS = ("accuracy", "balanced accuracy", "macro AUC", "micro AUC")
+from threadpoolctl import threadpool_limits
 
 
 def predictions(
@@ -35,14 +34,15 @@ def predictions(
     """
     parts = list(parts)
     probabilities = np.full((1 + max(repeat for repeat, _, _ in parts), len(y), y.max() + 1), np.nan)
-    for number, (repeat, train, test) in enumerate(parts):
-        predict = fit(x[train], y[train], patients[train], seed + number)
-        probabilities[repeat, test] = predict(x[test])
+    with threadpool_limits(1, user_api="blas"):  # folds are small: one thread is several times faster, and repeats
+        for number, (repeat, train, test) in enumerate(parts):
+            predict = fit(x[train], y[train], patients[train], seed + number)
+            probabilities[repeat, test] = predict(x[test])
     return probabilities
 
 
 def shuffled(fit: Callable) -> Callable:
-    """The recipe `fit` on permuted training labels: what the whole procedure reports where there is nothing to learn."""
+    """The recipe `fit` on permuted training labels: what the procedure reports where there is nothing to learn."""
 
     def fit_shuffled(x, y, patients, seed):
         return fit(x, np.random.default_rng(seed).permutation(y), patients, seed)
@@ -93,10 +93,17 @@ def scores(y: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None 
         recalls = (weights * right) @ truth / (weights @ truth)
     return {
         "accuracy": weights @ right / weights.sum(axis=1),
-        "balanced accuracy": np.nanmean(recalls, axis=1),
-        "macro AUC": np.nanmean(class_aucs(y, probabilities, weights), axis=1),
+        "balanced accuracy": _mean_of_known(recalls),
+        "macro AUC": _mean_of_known(class_aucs(y, probabilities, weights)),
         "micro AUC": weighted_auc(truth.ravel(), probabilities.ravel(), np.repeat(weights, classes, axis=1)),
     }
+
+
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Mean of each row over its finite values; NaN where there is none."""
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0).sum(axis=1) / known.sum(axis=1)
 
 
 def patient_draws(patients: np.ndarray, draws: int, seed: int) -> np.ndarray:
@@ -106,10 +113,21 @@ def patient_draws(patients: np.ndarray, draws: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)[:, number].astype(float)
 
 
+def class_auc_scores(classes: list[str]) -> Callable:
+    """A `statistics` for `with_intervals`: the one-versus-rest AUC of each class, named ``AUC <class>``."""
+
+    def statistics(y, probabilities, weights):
+        return {
+            f"AUC {name}": area for name, area in zip(classes, class_aucs(y, probabilities, weights).T, strict=True)
+        }
+
+    return statistics
+
+
 def with_intervals(
-    y: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, draws: int = 1000, seed: int = 0
+    y: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, statistics: Callable = scores, seed: int = 0
 ) -> pd.DataFrame:
-    """The headline metrics with 95 % bootstrap intervals over patients.
+    """Metrics with 95 % intervals from 1,000 bootstrap draws of patients.
 
     Parameters
     ----------
@@ -118,36 +136,36 @@ def with_intervals(
         averaged over repeats within each draw. The interval holds the luck of who was in the test set, not that of
         another training set.
     patients : (samples,) ids that are drawn together
+    statistics : (y, probabilities, weights) -> {metric: (draws,)}
 
     Returns
     -------
     DataFrame, index metric, columns value, low, high, n (patients)
     """
-    return _summary(*_values_and_draws(y, probabilities, patients, draws, seed), patients)
+    return _summary(_value_and_draws(y, probabilities, patients, statistics, seed), patients)
 
 
 def paired_difference(
-    y: np.ndarray, first: np.ndarray, second: np.ndarray, patients: np.ndarray, draws: int = 1000, seed: int = 0
+    y: np.ndarray, first: np.ndarray, second: np.ndarray, patients: np.ndarray, seed: int = 0
 ) -> pd.DataFrame:
-    """Metrics of `first` minus those of `second` on the same patients, with intervals from the same draws."""
-    value_1, drawn_1 = _values_and_draws(y, first, patients, draws, seed)
-    value_2, drawn_2 = _values_and_draws(y, second, patients, draws, seed)
-    differences = {m: value_1[m] - value_2[m] for m in METRICS}, {m: drawn_1[m] - drawn_2[m] for m in METRICS}
-    return _summary(*differences, patients)
+    """The headline metrics of `first` minus those of `second` on the same patients, interval from the same draws."""
+    one = _value_and_draws(y, first, patients, scores, seed)
+    other = _value_and_draws(y, second, patients, scores, seed)
+    return _summary({metric: one[metric] - other[metric] for metric in one}, patients)
 
 
-def _values_and_draws(y, probabilities, patients, draws, seed):
+def _value_and_draws(y, probabilities, patients, statistics, seed, draws=1000) -> dict[str, np.ndarray]:
+    """Each metric's value on all samples, then on each bootstrap draw: (1 + draws,)."""
     y, repeats = np.asarray(y), np.asarray(probabilities)
     repeats = repeats[None] if repeats.ndim == 2 else repeats
     weights = np.vstack([np.ones((1, len(y))), patient_draws(patients, draws, seed)])
-    per_repeat = [scores(y, p, weights) for p in repeats]
-    mean = {m: np.mean([s[m] for s in per_repeat], axis=0) for m in METRICS}
-    return {m: mean[m][0] for m in METRICS}, {m: mean[m][1:] for m in METRICS}
+    per_repeat = [statistics(y, p, weights) for p in repeats]
+    return {metric: np.mean([found[metric] for found in per_repeat], axis=0) for metric in per_repeat[0]}
 
 
-def _summary(values, drawn, patients) -> pd.DataFrame:
+def _summary(drawn, patients) -> pd.DataFrame:
     n = len(np.unique(np.asarray(patients).astype(str)))
-    rows = {m: [values[m], *np.nanpercentile(drawn[m], [2.5, 97.5]), n] for m in METRICS}
+    rows = {metric: [values[0], *np.nanpercentile(values[1:], [2.5, 97.5]), n] for metric, values in drawn.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "n"]).astype({"n": int})
 
 

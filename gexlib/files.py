@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
+
+REPORTED_VERSIONS = ("gexlib", "tensorflow", "keras", "jax", "scikit-learn", "numpy", "pandas", "anndata")
 
 
 @contextmanager
@@ -57,3 +61,8 @@ def home() -> Path:
     """The repository's root when the package runs from a checkout, else the current folder."""
     root = Path(__file__).resolve().parents[1]
     return root if (root / "notebooks").is_dir() else Path.cwd()
+
+
+def reported_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that the numbers depend on, read without importing them."""
+    return {"python": platform.python_version()} | {package: version(package) for package in REPORTED_VERSIONS}

@@ -107,3 +107,16 @@ def intervals(table: pd.DataFrame, title: str, xlabel: str, ax: plt.Axes | None 
         ax.annotate(f"{value:.2f}", (value, row), (0, 6), textcoords="offset points", ha="center", fontsize=8)
     ax.set(yticks=rows, yticklabels=table.index, xlabel=xlabel, title=title, ylim=(-0.6, len(table) - 0.2))
     return ax
+
+
+def growth(table: pd.DataFrame, x: str, title: str, ylabel: str, ax: plt.Axes | None = None) -> plt.Axes:
+    """Values with 95 % intervals against a size on a log axis, one line a model (columns x, model, value, low, high)."""
+    ax = ax or plt.subplots(figsize=(5.2, 3.4))[1]
+    for i, (model, points) in enumerate(table.groupby("model", sort=False)):
+        reach = points["value"] - points["low"], points["high"] - points["value"]
+        ax.errorbar(points[x] * (1 + 0.02 * i), points["value"], reach, marker="o", capsize=3, label=model)
+    ax.set(xscale="log", xlabel=x, ylabel=ylabel, title=title)
+    ax.set_xticks(sorted(table[x].unique()), [f"{size:,}" for size in sorted(table[x].unique())])
+    ax.minorticks_off()
+    ax.legend()
+    return ax

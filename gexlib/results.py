@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 import anndata
@@ -16,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from gexlib.claims.ledger import decide, load_claims
-from gexlib.files import home, write_json, written_whole
+from gexlib.evaluate import scores, with_intervals
+from gexlib.files import home, reported_versions, write_json, written_whole
 
-REPORTED_VERSIONS = ("gexlib", "tensorflow", "keras", "jax", "scikit-learn", "numpy", "pandas", "anndata")
 SCHEMA = Path(__file__).with_name("results_schema.json")
 
 
@@ -64,7 +63,7 @@ class Record:
             "explanations": [],
             "claims": [],
             "timings": {},
-            "versions": {package: version(package) for package in REPORTED_VERSIONS},
+            "versions": reported_versions(),
         }
 
     @property
@@ -72,14 +71,34 @@ class Record:
         """The words that every title of this run carries: simulated, or the name of the real cohort."""
         return "simulated" if self.simulated else self.cohort
 
-    def add(self, table: pd.DataFrame, *, protocol: str, part: str, model: str, family: str, cohort: str = "") -> None:
-        """Add metrics (index metric; value, low, high, n) of one model on one part of the cohort."""
+    def score(
+        self,
+        model: str,
+        y: np.ndarray,
+        probabilities: np.ndarray,
+        patients: np.ndarray,
+        statistics: Callable = scores,
+        *,
+        protocol: str,
+        part: str,
+        family: str,
+        cohort: str = "",
+    ) -> pd.DataFrame:
+        """Measure one model on one part of the cohort, keep the rows, and return them (see `with_intervals`).
+
+        `cohort` names another cohort than the run's own, where one was simulated on the way.
+        """
         cohort = cohort or self.cohort
-        for metric, row in table.iterrows():
-            self.content["rows"].append({
-                "study": self.notebook, "cohort": cohort, "simulated": cohort.startswith("simulated:"),
-                "protocol": protocol, "part": part, "model": model, "family": family, "metric": metric, **_plain(row),
-            })  # fmt: skip
+        common = {"study": self.notebook, "cohort": cohort, "simulated": cohort.startswith("simulated:")}
+        common |= {"protocol": protocol, "part": part, "model": model, "family": family}
+        table = with_intervals(y, probabilities, patients, statistics, self.content["parameters"].get("seed", 0))
+        self.content["rows"] += [{**common, "metric": metric, **_plain(row)} for metric, row in table.iterrows()]
+        return table
+
+    def rows(self, **where: str) -> pd.DataFrame:
+        """The rows whose columns equal `where`."""
+        rows = pd.DataFrame(self.content["rows"])
+        return rows[np.logical_and.reduce([rows[column] == wanted for column, wanted in where.items()])]
 
     def fault(self, fault: str, metric: str, **numbers: float) -> None:
         """Add one fault of the published protocol: as_published, corrected, and low, high, n of the corrected value."""
@@ -121,13 +140,10 @@ class Record:
 
     def table(self, **where: str) -> pd.DataFrame:
         """Rows that match `where`, models x metrics, each cell ``value [low, high]``."""
-        rows = pd.DataFrame(self.content["rows"])
-        for column, wanted in where.items():
-            rows = rows[rows[column] == wanted]
-        cells = [f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples()]
-        return rows.assign(cell=cells).pivot(index="model", columns="metric", values="cell").loc[
-            rows["model"].unique(), rows["metric"].unique()
-        ].rename_axis(index=None, columns=None)  # fmt: skip
+        rows = self.rows(**where)
+        rows = rows.assign(cell=[f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples()])
+        cells = rows.pivot(index="model", columns="metric", values="cell").rename_axis(index=None, columns=None)
+        return cells.loc[rows["model"].unique(), rows["metric"].unique()]
 
     def claims_table(self) -> pd.DataFrame:
         """The paper's claims beside what this run says of each."""
@@ -178,7 +194,7 @@ def number_with_interval(row: Mapping[str, float | None]) -> str:
     text = f"{row['value']:.3g}"
     if row["low"] is not None:
         text += f" [{row['low']:.3g}, {row['high']:.3g}]"
-    return text + (f", n = {row['n']}" if row["n"] is not None else "")
+    return text + (f", n = {row['n']:.0f}" if row["n"] is not None else "")
 
 
 def _plain(row: Mapping[str, object]) -> dict[str, object]:

@@ -42,6 +42,7 @@ def _load_keras():
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
+            tf.get_logger().setLevel("ERROR")  # it warns of retracing, which a new shape needs
             try:
                 tf.config.threading.set_intra_op_parallelism_threads(THREADS)
                 tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -72,7 +73,7 @@ class Trainer:
         self.model = build()
         self.optimizer = keras.optimizers.Adam(learning_rate)
         self.optimizer.build(self.model.trainable_variables)
-        self._optimizer_start = [np.array(v) for v in self.optimizer.variables]
+        self._optimizer_start = [keras.ops.convert_to_numpy(v.value) for v in self.optimizer.variables]
         self._advance = _compiled_steps(self.model, self.optimizer)
 
     def fit(
@@ -83,8 +84,8 @@ class Trainer:
         steps: int,
         seed: int,
         validation: tuple[np.ndarray, np.ndarray] | None = None,
-        patience: int = 3,
-        check_every: int = 20,
+        patience: int = 6,
+        check_every: int = 10,
     ) -> dict[str, list[float]]:
         """Train from fresh weights; with `validation`, stop early and return to the best weights.
 
@@ -158,7 +159,7 @@ def network_recipe(trainer: Trainer, steps: int, *, scale: bool, stop_early: boo
         if stop_early:
             rows, stop = inner_split(y, patients, seed)
             z, y, held_out = z[rows], y[rows], (z[stop], y[stop])
-        trainer.fit(z, y, steps=steps, seed=seed, validation=held_out, check_every=max(1, steps // 20))
+        trainer.fit(z, y, steps=steps, seed=seed, validation=held_out, check_every=max(5, steps // 60))
         weights = trainer.model.get_weights()
 
         def predict(x):

@@ -7,34 +7,54 @@ from collections.abc import Callable
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from gexlib.evaluate import class_auc_scores, predictions, with_intervals
 from gexlib.splits import grouped_folds
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # scikit-learn's C on z-scored genes; smaller is stronger
 
 
-def ridge(inner_folds, penalties=PENALTIES) -> GridSearchCV:
-    """Multinomial logistic regression with an L2 penalty, its strength chosen by log-loss on `inner_folds`.
+def _regression(model) -> Pipeline:
+    """z-scored genes, rotated onto all principal axes of the training samples, then `model`.
 
-    The genes are z-scored and rotated onto all principal axes of the training samples first. A rotation leaves an L2
-    penalty as it is, so this is exact, and with fewer samples than genes it is many times faster.
+    A rotation leaves an L2 penalty as it is, so this is exact; with fewer samples than genes it is many times faster.
+    """
+    return make_pipeline(StandardScaler(), PCA(svd_solver="full"), model)
+
+
+def ridge(inner_folds) -> Pipeline:
+    """Multinomial logistic regression with an L2 penalty, its strength chosen by log-loss on `inner_folds`.
 
     Parameters
     ----------
-    inner_folds : scikit-learn cv, or (train, test) index pairs within the samples given to `fit`
-    penalties : values of C to choose from
+    inner_folds : (train, test) index pairs within the samples given to `fit`
 
     Returns
     -------
-    GridSearchCV over the pipeline scaler -> rotation -> regression; refitted on all samples given to `fit`
+    Pipeline scaler -> rotation -> regression
     """
-    model = make_pipeline(StandardScaler(), PCA(svd_solver="full"), LogisticRegression(max_iter=2000, tol=1e-3))
-    grid = {"logisticregression__C": list(penalties)}
-    return GridSearchCV(model, grid, cv=inner_folds, scoring="neg_log_loss")
+    chosen = LogisticRegressionCV(
+        Cs=PENALTIES,
+        cv=inner_folds,
+        scoring="neg_log_loss",
+        solver="newton-cg",
+        l1_ratios=(0,),
+        use_legacy_attributes=False,
+    )
+    return _regression(chosen)
+
+
+def fixed_ridge(penalty: float = 1e-3) -> Pipeline:
+    """`ridge` at one strength of the penalty: quick, and nothing is chosen."""
+    return _regression(LogisticRegression(C=penalty, solver="newton-cg"))
+
+
+def fixed_ridge_recipe() -> Callable:
+    """A fitting recipe for `fixed_ridge`."""
+    return lambda x, y, patients, seed: fixed_ridge().fit(x, y).predict_proba
 
 
 def ridge_recipe(inner_folds: int = 3) -> Callable:
@@ -47,12 +67,28 @@ def ridge_recipe(inner_folds: int = 3) -> Callable:
     return fit
 
 
+def columns_recipe() -> Callable:
+    """A fitting recipe for a handful of clinical columns: logistic regression on z-scored columns."""
+    return lambda x, y, patients, seed: make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y).predict_proba
+
+
 def class_shares_recipe() -> Callable:
     """A fitting recipe that looks at no gene: the majority class, with the training class shares as probabilities."""
     return lambda x, y, patients, seed: DummyClassifier(strategy="prior").fit(x, y).predict_proba
 
 
-def gene_coefficients(model: GridSearchCV | Pipeline) -> np.ndarray:
-    """Coefficients of a fitted `ridge` on the z-scored genes, classes x genes."""
-    pipeline = getattr(model, "best_estimator_", model)
+def gene_coefficients(pipeline: Pipeline) -> np.ndarray:
+    """Coefficients of a fitted ridge model on the z-scored genes, classes x genes."""
     return pipeline[-1].coef_ @ pipeline[1].components_
+
+
+def pair_auc(
+    x: np.ndarray, y: np.ndarray, patients: np.ndarray, pair: tuple[int, int], seed: int = 0
+) -> tuple[float, float, float]:
+    """Cross-validated AUC of `fixed_ridge` between two classes alone: value, low, high (bootstrap over patients)."""
+    chosen = np.isin(y, pair)
+    x, y, patients = x[chosen], (y[chosen] == pair[1]).astype(int), patients[chosen]
+    parts = grouped_folds(y, patients, folds=5, seed=seed)
+    guess = predictions(fixed_ridge_recipe(), x, y, patients, parts, seed)[0]
+    table = with_intervals(y, guess, patients, class_auc_scores(["first", "second"]), seed)
+    return tuple(table.loc["AUC second", ["value", "low", "high"]])

@@ -24,6 +24,7 @@ MYCN_AMPLIFIED_SHARE = {"1": 0.02, "2": 0.06, "3": 0.24, "4": 0.36, "4S": 0.08}
 AGE_MEDIAN_DAYS = {"1": 300, "2": 372, "3": 385, "4": 1012, "4S": 92}
 PROGRESSION = {"1": 0.0, "2": 0.15, "3": 0.27, "4": 1.0, "4S": 0.29}
 PROGRESSION_SD = {"1": 0.33, "2": 0.48, "3": 0.37, "4": 0.56, "4S": 0.41}
+BROAD_SHARES = (0.15, 0.09, 0.07, 0.05, 0.04)  # of the within-stage variance
 
 
 def load(name: str, samples: str | None = None) -> anndata.AnnData:
@@ -100,8 +101,9 @@ def _neuroblastoma(n: int, genes: int, seed: int) -> anndata.AnnData:
       (root mean square) between amplified and normal tumours.
     - *4S*, 2 % of genes around 0.25: the repeatable 4S-against-1 difference there. Stages 2 and 3 have no gene of their
       own: they differ from 1 by their position alone.
-    - 40 co-expression modules, three array batches independent of stage, and gene-wise noise with a median SD of 0.48
-      log2, the within-stage SD of GSE49711.
+    - Within a stage a gene's SD is 0.48 log2 in the median, as in GSE49711. Five broad factors (stroma, immune cells
+      and the like) carry 40 % of that variance, the shares of its first five principal components within stages; 40
+      co-expression modules and noise share the rest. Three array batches are independent of stage.
     """
     rng = _stream("neuroblastoma", "genes", seed)
     expressed = rng.random_sample(genes) < 0.6
@@ -109,6 +111,7 @@ def _neuroblastoma(n: int, genes: int, seed: int) -> anndata.AnnData:
     within_sd = np.clip(0.48 * np.exp(0.5 * rng.standard_normal(genes)), 0.15, 2.0)
     module = rng.randint(0, 40, genes)
     module_share = np.where(rng.random_sample(genes) < 0.6, rng.uniform(0.2, 0.8, genes), 0.0)
+    broad = rng.standard_normal((5, genes)) * np.sqrt(BROAD_SHARES)[:, None]
     batch_effect = 0.15 * rng.standard_normal((3, genes))
     progression = _planted(rng, genes, 0.08, 0.4)
     mycn = _planted(rng, genes, 0.05, 0.6)
@@ -123,12 +126,16 @@ def _neuroblastoma(n: int, genes: int, seed: int) -> anndata.AnnData:
     batch = rng.randint(0, 3, n)
     age = np.array([AGE_MEDIAN_DAYS[s] for s in stage]) * np.exp(0.7 * rng.standard_normal(n))
     age = np.where(stage == "4S", np.minimum(age, 364), age).round().astype(int)  # 4S is a disease of infants
-    factors = rng.standard_normal((n, 40))
+    factors, broad_factors = rng.standard_normal((n, 40)), rng.standard_normal((n, 5))
 
     rng = _stream("neuroblastoma", "noise", seed)
     X = baseline + position[:, None] * progression + amplified[:, None] * mycn + (stage == "4S")[:, None] * stage4s
-    X += batch_effect[batch] + within_sd * np.sqrt(module_share) * factors[:, module]
-    X += within_sd * np.sqrt(1 - module_share) * rng.standard_normal((n, genes))
+    X += batch_effect[batch]
+    for scores, loadings in zip(broad_factors.T, broad, strict=True):  # no matrix product: its sums differ by machine
+        X += np.outer(scores, loadings * within_sd)
+    remaining_sd = within_sd * np.sqrt(1 - sum(BROAD_SHARES))
+    X += remaining_sd * np.sqrt(module_share) * factors[:, module]
+    X += remaining_sd * np.sqrt(1 - module_share) * rng.standard_normal((n, genes))
     X = np.clip(X, 1.5, 15.0).round(2)  # the range of a log2 RMA array
 
     names = pd.Index([f"SIM{i:05d}" for i in range(1, genes + 1)])

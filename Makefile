@@ -1,0 +1,43 @@
+# Two commands do everything on a machine with Python 3.11 or 3.12, pip and make: `make run` and `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+BIN := .venv/bin
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+endif
+EXTRAS ?= dev
+INSTALLED := .venv/installed-$(EXTRAS)
+
+.PHONY: run test test-system lab baselines lock lint clean
+
+run: $(INSTALLED)  ## build the environment, execute every notebook on its embedded cohort, say where the results lie
+	$(BIN)/python -m gexlib run all
+
+test: $(INSTALLED)  ## everything that pip alone can test; every notebook is executed once, under nbval
+	$(BIN)/python -m pytest --nbval-lax --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks tests -m "not system"
+
+test-system: $(INSTALLED)  ## what needs a scheduler, a browser or R; each missing one is skipped with its reason
+	$(BIN)/python -m pytest tests -m system
+
+lab: $(INSTALLED)  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+baselines: $(INSTALLED)  ## execute the notebooks and replace their kept outputs, results/ and figures/
+	$(BIN)/python tests/make_baselines.py
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check gexlib tests && $(BIN)/ruff format --check gexlib tests
+
+lock:  ## resolve requirements.lock anew, one for Python 3.11 and 3.12 on Linux, macOS and Windows
+	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet uv
+	.venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --all-extras \
+	  --no-header --no-annotate pyproject.toml --output-file requirements.lock
+	rm -rf .venv-lock
+
+$(INSTALLED): pyproject.toml requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --constraint requirements.lock --editable ".[$(EXTRAS)]"
+	touch $@
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,115 @@
+"""`python -m gexlib`: doctor, run, claims, fetch, example. Each loads only what it needs, when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import sys
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Check the machine."""
+    from gexlib.doctor import print_report
+
+    return 0 if print_report() else 1
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run notebooks."""
+    from gexlib.run import RunFailed, run
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's time limit ends a run as Ctrl-C does
+    try:
+        run(args.number, args.profile, args.out, given=args.given, cohort=args.cohort, samples=args.samples)
+    except RunFailed as failure:
+        return complain(failure, 1)
+    return 0
+
+
+def claims(args: argparse.Namespace) -> int:
+    """Print the ledger."""
+    from gexlib.claims.ledger import print_ledger
+
+    print_ledger()
+    return 0
+
+
+def fetch(args: argparse.Namespace) -> int:
+    """Download a public cohort, or list what there is."""
+    from gexlib.fetch import fetch, list_sources
+
+    if args.list or not args.name:
+        print(list_sources().to_string())
+    else:
+        print(*fetch(args.name), sep="\n")
+    return 0
+
+
+def example(args: argparse.Namespace) -> int:
+    """Write an example matrix."""
+    from gexlib.sources.matrix import write_example
+
+    print(*write_example(args.folder), sep="\n")
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line: one subcommand a room."""
+    parser = argparse.ArgumentParser(prog="python -m gexlib", description="Deep learning on gene expression, re-done.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, action, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(action=action)
+        return command
+
+    add("doctor", doctor, "check that this machine has what the notebooks need")
+    runner = add("run", run, "run one notebook, or all of them, without a browser")
+    runner._negative_number_matcher = re.compile(r"-\.?\d")  # argparse would take the value -1e-5 for an option
+    runner.add_argument("number", help="01, 02b, …, or all")
+    runner.add_argument("--profile", default="tiny", metavar="NAME", help="a set of parameters (default: %(default)s)")
+    given = {"dest": "given", "nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
+    runner.add_argument("-p", **given, help="one parameter; may be repeated")
+    runner.add_argument("--cohort", metavar="NAME", help="any name or file that load_cohort opens")
+    runner.add_argument("--samples", metavar="FILE", help="the samples table of a cohort that is a matrix file")
+    runner.add_argument("--out", metavar="DIR", help="the target folder (default: one below runs/NUMBER)")
+    add("claims", claims, "print the ledger: each paper's claims, our numbers, the verdicts")
+    fetcher = add("fetch", fetch, "download a public cohort and verify its checksum")
+    fetcher.add_argument("name", nargs="?", metavar="NAME", help="such as geo:GSE85047")
+    fetcher.add_argument("--list", action="store_true", help="print what can be fetched")
+    writer = add("example", example, "write a small matrix and samples table to copy the form of")
+    writer.add_argument("folder", metavar="DIR")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 done, 1 a run or check that failed, 2 a request that cannot be met, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 still shows the rest of the line
+    args = make_parser().parse_args(argv)
+    try:
+        code = args.action(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt as stop:
+        return complain(str(stop) or "interrupted.", 130)
+    except ModuleNotFoundError as missing:
+        return complain(f"{missing}; install what is missing, see `python -m gexlib doctor`.", 2)
+    except (ValueError, OSError) as refusal:
+        return complain(refusal, 2)
+
+
+def complain(sentence: object, code: int) -> int:
+    """Say on stderr what went wrong, and return the exit code."""
+    print(f"gexlib: {sentence}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from gexlib import evaluate
+
+
+@pytest.fixture
+def guess():
+    """Class numbers and probabilities with ties, better than chance: (200,), (200, 4)."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 200)
+    probabilities = rng.dirichlet(np.ones(4), 200)
+    probabilities[np.arange(200), y] += 0.3
+    probabilities = probabilities.round(1) + 1e-3
+    return y, probabilities / probabilities.sum(axis=1, keepdims=True)
+
+
+def test_metrics_are_those_of_scikit_learn(guess):
+    y, p = guess
+    found = {metric: value[0] for metric, value in evaluate.scores(y, p).items()}
+    assert found["accuracy"] == pytest.approx((p.argmax(axis=1) == y).mean())
+    assert found["balanced accuracy"] == pytest.approx(balanced_accuracy_score(y, p.argmax(axis=1)))
+    assert found["macro AUC"] == pytest.approx(roc_auc_score(y, p, multi_class="ovr"))
+    assert found["micro AUC"] == pytest.approx(roc_auc_score(np.eye(4)[y].ravel(), p.ravel()))
+
+
+def test_a_weighted_auc_is_that_of_scikit_learn_for_each_row_of_weights(guess):
+    y, p = guess
+    weights = np.random.default_rng(1).integers(0, 3, (5, 200)).astype(float)
+    expected = [roc_auc_score(y == 2, p[:, 2], sample_weight=w) for w in weights]
+    assert evaluate.weighted_auc(y == 2, p[:, 2], weights) == pytest.approx(expected)
+
+
+def test_a_draw_without_a_class_gives_no_auc_and_does_not_spoil_the_rest():
+    y, p = np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
+    assert np.isnan(evaluate.weighted_auc(y == 1, p[:, 1], np.array([[1.0, 1.0, 0.0]]))[0])
+    table = evaluate.with_intervals(y, p, np.arange(3))
+    assert np.isfinite(table.to_numpy()).all()
+
+
+def test_intervals_hold_the_value_and_shrink_with_more_patients(guess):
+    y, p = guess
+    few = evaluate.with_intervals(y[:50], p[:50], np.arange(50))
+    many = evaluate.with_intervals(y, p, np.arange(200))
+    assert ((few.low <= few.value) & (few.value <= few.high)).all()
+    assert ((many.high - many.low) < (few.high - few.low)).all()
+    assert (many.n == 200).all()
+
+
+def test_an_accuracy_interval_covers_the_truth_about_as_often_as_it_says():
+    rng, covered = np.random.default_rng(3), 0
+    for draw in range(60):
+        y = rng.integers(0, 2, 100)
+        right = rng.random(100) < 0.7
+        p = np.eye(2)[np.where(right, y, 1 - y)]
+        row = evaluate.with_intervals(y, p, np.arange(100), seed=draw).loc["accuracy"]
+        covered += row.low <= 0.7 <= row.high
+    assert 51 <= covered <= 60
+
+
+def test_samples_of_a_patient_are_drawn_together(guess):
+    y, p = guess
+    alone = evaluate.with_intervals(y, p, np.arange(200)).loc["accuracy"]
+    doubled = evaluate.with_intervals(np.tile(y, 2), np.tile(p, (2, 1)), np.tile(np.arange(200), 2)).loc["accuracy"]
+    assert doubled.n == 200 and doubled.high - doubled.low == pytest.approx(alone.high - alone.low)
+
+
+def test_a_model_never_differs_from_itself_and_a_better_one_does(guess):
+    y, p = guess
+    assert (evaluate.paired_difference(y, p, p, np.arange(200))[["value", "low", "high"]] == 0).all(axis=None)
+    worse = np.random.default_rng(4).dirichlet(np.ones(4), 200)
+    assert (evaluate.paired_difference(y, p, worse, np.arange(200)).low > 0).all()
+
+
+def test_predictions_never_show_a_recipe_the_samples_it_is_tested_on():
+    x, y, patients = np.arange(30.0)[:, None], np.arange(30) % 2, np.arange(30)
+
+    def fit(x, y, patients, seed):
+        return lambda new: np.stack([np.isin(new[:, 0], x[:, 0]), np.full(len(new), seed)], axis=1).astype(float)
+
+    parts = [(0, np.arange(10, 30), np.arange(10)), (0, np.arange(10), np.arange(10, 20))]
+    found = evaluate.predictions(fit, x, y, patients, parts, seed=5)
+    assert found.shape == (1, 30, 2) and (found[0, :20, 0] == 0).all() and np.isnan(found[0, 20:]).all()
+    assert (found[0, :10, 1] == 5).all() and (found[0, 10:20, 1] == 6).all()
+
+
+def test_a_shuffled_recipe_sees_every_label_but_in_another_order():
+    seen = {}
+
+    def fit(x, y, patients, seed):
+        seen[seed] = y
+
+    evaluate.shuffled(fit)(None, np.arange(50), None, seed=1)
+    assert sorted(seen[1]) == list(range(50)) and list(seen[1]) != list(range(50))
+
+
+def test_both_macro_definitions_are_there_and_the_averaged_curve_is_not_below_on_a_small_test(guess):
+    y, p = guess
+    curves = evaluate.roc_curves(y[:40], p[:40], list("abcd"))
+    areas = curves.groupby("curve").auc.first()
+    assert areas[list("abcd")].to_numpy() == pytest.approx(evaluate.class_aucs(y[:40], p[:40])[0])
+    assert areas["macro"] >= areas[list("abcd")].mean() - 1e-9
+
+
+def test_a_share_comes_with_its_wilson_interval():
+    value, low, high = evaluate.proportion(30, 54)
+    assert (round(value, 4), round(low, 3), round(high, 3)) == (0.5556, 0.424, 0.680)

@@ -1,0 +1,49 @@
+"""The plan of the house, as far as a machine can check it."""
+
+import ast
+
+from gexlib.files import home
+
+SOURCES = sorted((home() / "gexlib").rglob("*.py"))
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gexlib"):
+            yield from (f"{node.module}.{alias.name}".split(".")[1] for alias in node.names)
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("gexlib."))
+
+
+def rooms(name):
+    return [path for path in SOURCES if path.relative_to(home() / "gexlib").parts[0].removesuffix(".py") == name]
+
+
+def test_the_package_stays_small():
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES) < 4000
+
+
+def test_nothing_imports_the_runner_or_the_command_line():
+    for path in SOURCES:
+        if path.stem not in ("run", "__main__", "doctor"):
+            assert not {"run", "__main__"} & set(imported(path)), path
+
+
+def test_models_know_no_sources_and_plots_know_no_models():
+    for room, foreign in {"models": "sources", "plots": "models", "cohort": "sources", "evaluate": "models"}.items():
+        for path in rooms(room):
+            assert foreign not in set(imported(path)), path
+
+
+def test_sources_know_only_the_cohort_the_files_and_each_other():
+    for path in rooms("sources"):
+        assert set(imported(path)) <= {"cohort", "files", "sources", "fetch"}, path
+
+
+def test_every_public_function_says_what_it_does():
+    for path in SOURCES:
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        assert ast.get_docstring(module), path
+        for node in module.body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), (path, node.name)

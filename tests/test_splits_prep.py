@@ -1,0 +1,106 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from gexlib import CohortError
+from gexlib.prep import clinical_matrix, scaler
+from gexlib.sources.simulated import simulate
+from gexlib.splits import given_split, grouped_folds, inner_split, plain_split
+
+
+@pytest.fixture
+def cohort():
+    return simulate("neuroblastoma", n=60, genes=100)
+
+
+def test_grouped_folds_test_every_sample_once_a_repeat_and_split_no_patient():
+    patients = np.repeat([f"p{i}" for i in range(40)], 2)
+    y = np.repeat(["a", "b"] * 20, 2)
+    tested = np.zeros((2, 80), int)
+    for repeat, train, test in grouped_folds(y, patients, folds=4, repeats=2, seed=1):
+        assert not set(patients[train]) & set(patients[test])
+        tested[repeat, test] += 1
+    assert (tested == 1).all()
+
+
+def test_repeats_differ_and_a_seed_repeats_them():
+    y, patients = np.array(["a", "b"] * 20), np.arange(40)
+    first, second = [[tuple(t) for _, _, t in grouped_folds(y, patients, 4, 2, seed=s)] for s in (5, 5)]
+    assert first == second and first[:4] != first[4:]
+
+
+def test_a_class_with_fewer_patients_than_folds_is_named():
+    y = np.array(["4"] * 20 + ["4S"] * 3)
+    with pytest.raises(CohortError, match="class '4S' has 3 patients, fewer than 5 folds"):
+        next(grouped_folds(y, np.arange(23), folds=5))
+
+
+def test_samples_of_one_patient_do_not_count_as_patients():
+    y, patients = np.array(["a"] * 10 + ["b"] * 6), np.array([*range(10), 10, 10, 10, 11, 11, 11])
+    with pytest.raises(CohortError, match="class 'b' has 2 patients"):
+        next(grouped_folds(y, patients, folds=3))
+
+
+def test_the_inner_split_stays_inside_and_shrinks_its_folds_for_a_rare_class():
+    y, patients = np.array([0] * 30 + [1] * 3), np.arange(33)
+    fit, stop = inner_split(y, patients, seed=0)
+    assert sorted([*fit, *stop]) == list(range(33)) and (y[stop] == 1).sum() == 1
+
+
+def test_the_plain_split_has_scikit_learns_size():
+    train, test = plain_split(280, 0.2, seed=0)
+    assert (len(train), len(test)) == (224, 56)
+
+
+def test_a_given_split_follows_its_column(cohort):
+    cohort.obs["half"] = ["Training", "Validation"] * 30
+    train, test = given_split(cohort, "half", "Training")
+    assert list(train) == list(range(0, 60, 2)) and list(test) == list(range(1, 60, 2))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "telling"),
+    [("hlf", "Training", "no split column 'hlf'.*half"), ("half", "train", "for 0 of 60 samples.*Training")],
+)
+def test_a_given_split_that_does_not_exist_is_refused(cohort, column, value, telling):
+    cohort.obs["half"] = ["Training", "Validation"] * 30
+    with pytest.raises(CohortError, match=telling):
+        given_split(cohort, column, value)
+
+
+def test_a_given_split_that_tears_a_patient_apart_is_refused(cohort):
+    cohort.obs["half"], cohort.obs["patient"] = ["Training", "Validation"] * 30, ["twin", "twin", *range(58)]
+    cohort.obs["patient"] = cohort.obs["patient"].astype(str)
+    with pytest.raises(CohortError, match="1 patients are on both sides of 'half', such as 'twin'"):
+        given_split(cohort, "half", "Training")
+
+
+def test_the_scaler_learns_from_training_samples_alone(cohort):
+    train, test = cohort.X[:40], cohort.X[40:]
+    z = scaler(True).fit(train).transform(test)
+    assert z == pytest.approx((test - train.mean(axis=0)) / train.std(axis=0), abs=1e-3)
+    assert np.array_equal(scaler(False).fit(train).transform(test), test)
+
+
+def test_a_constant_gene_scales_to_zero_without_a_warning(recwarn):
+    x = np.column_stack([np.full(9, 7.0), np.arange(9.0)])
+    assert (scaler(True).fit_transform(x)[:, 0] == 0).all() and not recwarn
+
+
+def test_clinical_columns_become_numbers_and_a_missing_word_its_own_level():
+    obs = pd.DataFrame({"age": [0.0, 3.0, 1023.0], "mycn": pd.Categorical(["normal", None, "amplified"])})
+    features = clinical_matrix(obs, ["age", "mycn"])
+    assert features["age"].tolist() == [0.0, 2.0, 10.0]
+    assert features.filter(like="mycn").sum(axis=1).tolist() == [1, 1, 1] and features["mycn_missing"].tolist() == [
+        0,
+        1,
+        0,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "telling"), [("agee", "no clinical column 'agee'.*age"), ("age", "missing or negative")]
+)
+def test_clinical_columns_that_cannot_serve_are_named(column, telling):
+    with pytest.raises(CohortError, match=telling):
+        clinical_matrix(pd.DataFrame({"age": [1.0, np.nan]}), [column])
