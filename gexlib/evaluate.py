@@ -124,6 +124,13 @@ def class_auc_scores(classes: list[str]) -> Callable:
     return statistics
 
 
+def mean_class_auc(chosen: list[int]) -> Callable:
+    """A `statistics` for `with_intervals`: the mean one-versus-rest AUC of some of the classes."""
+    return lambda y, probabilities, weights: {
+        "mean AUC": _mean_of_known(class_aucs(y, probabilities, weights)[:, chosen])
+    }
+
+
 def with_intervals(
     y: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, statistics: Callable = scores, seed: int = 0
 ) -> pd.DataFrame:
@@ -146,11 +153,16 @@ def with_intervals(
 
 
 def paired_difference(
-    y: np.ndarray, first: np.ndarray, second: np.ndarray, patients: np.ndarray, seed: int = 0
+    y: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    patients: np.ndarray,
+    statistics: Callable = scores,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """The headline metrics of `first` minus those of `second` on the same patients, interval from the same draws."""
-    one = _value_and_draws(y, first, patients, scores, seed)
-    other = _value_and_draws(y, second, patients, scores, seed)
+    """Metrics of `first` minus those of `second` on the same patients, with intervals from the same draws."""
+    one = _value_and_draws(y, first, patients, statistics, seed)
+    other = _value_and_draws(y, second, patients, statistics, seed)
     return _summary({metric: one[metric] - other[metric] for metric in one}, patients)
 
 

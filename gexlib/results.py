@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -43,7 +44,8 @@ class Record:
     """
 
     def __init__(self, notebook: str, cohort: anndata.AnnData, parameters: Mapping[str, object]):
-        self.notebook, self.cohort, self.simulated = notebook, str(cohort.uns["cohort"]), bool(cohort.uns["simulated"])
+        self.notebook, self.simulated = notebook, bool(cohort.uns["simulated"])
+        self.cohort = re.split(r"[\\/]", str(cohort.uns["cohort"]))[-1]  # of a path the file's name says enough
         self.folder = Path(os.environ.get("GEXLIB_OUT") or home() / "runs" / notebook / "notebook")
         provenance = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in cohort.uns["provenance"].items()}
         self.content = {
@@ -77,11 +79,11 @@ class Record:
         y: np.ndarray,
         probabilities: np.ndarray,
         patients: np.ndarray,
-        statistics: Callable = scores,
         *,
-        protocol: str,
         part: str,
         family: str,
+        protocol: str = "corrected",
+        statistics: Callable = scores,
         cohort: str = "",
     ) -> pd.DataFrame:
         """Measure one model on one part of the cohort, keep the rows, and return them (see `with_intervals`).

@@ -105,57 +105,78 @@ def _neuroblastoma(n: int, genes: int, seed: int) -> anndata.AnnData:
       and the like) carry 40 % of that variance, the shares of its first five principal components within stages; 40
       co-expression modules and noise share the rest. Three array batches are independent of stage.
     """
-    rng = _stream("neuroblastoma", "genes", seed)
-    expressed = rng.random_sample(genes) < 0.6
-    baseline = np.where(expressed, 8.5 + 1.3 * rng.standard_normal(genes), 4.5 + 0.7 * rng.standard_normal(genes))
-    within_sd = np.clip(0.48 * np.exp(0.5 * rng.standard_normal(genes)), 0.15, 2.0)
-    module = rng.randint(0, 40, genes)
-    module_share = np.where(rng.random_sample(genes) < 0.6, rng.uniform(0.2, 0.8, genes), 0.0)
-    broad = rng.standard_normal((5, genes)) * np.sqrt(BROAD_SHARES)[:, None]
-    batch_effect = 0.15 * rng.standard_normal((3, genes))
-    progression = _planted(rng, genes, 0.08, 0.4)
-    mycn = _planted(rng, genes, 0.05, 0.6)
-    mycn[0] = 4.2
-    stage4s = _planted(rng, genes, 0.02, 0.25)
-
-    rng = _stream("neuroblastoma", "patients", seed)
-    stage = rng.permutation(np.repeat(INSS_STAGES, _shares_to_counts(INSS_COUNTS, n)))
-    amplified = rng.random_sample(n) < np.array([MYCN_AMPLIFIED_SHARE[s] for s in stage])
-    spread = np.array([PROGRESSION_SD[s] for s in stage]) * rng.standard_normal(n)
-    position = np.array([PROGRESSION[s] for s in stage]) + spread
-    batch = rng.randint(0, 3, n)
-    age = np.array([AGE_MEDIAN_DAYS[s] for s in stage]) * np.exp(0.7 * rng.standard_normal(n))
-    age = np.where(stage == "4S", np.minimum(age, 364), age).round().astype(int)  # 4S is a disease of infants
-    factors, broad_factors = rng.standard_normal((n, 40)), rng.standard_normal((n, 5))
-
-    rng = _stream("neuroblastoma", "noise", seed)
-    X = baseline + position[:, None] * progression + amplified[:, None] * mycn + (stage == "4S")[:, None] * stage4s
-    X += batch_effect[batch]
-    for scores, loadings in zip(broad_factors.T, broad, strict=True):  # no matrix product: its sums differ by machine
-        X += np.outer(scores, loadings * within_sd)
-    remaining_sd = within_sd * np.sqrt(1 - sum(BROAD_SHARES))
-    X += remaining_sd * np.sqrt(module_share) * factors[:, module]
-    X += remaining_sd * np.sqrt(1 - module_share) * rng.standard_normal((n, genes))
-    X = np.clip(X, 1.5, 15.0).round(2)  # the range of a log2 RMA array
-
-    names = pd.Index([f"SIM{i:05d}" for i in range(1, genes + 1)])
-    var = pd.DataFrame({"module": module, "truth_progression": progression, "truth_mycn": mycn}, index=names)
-    var["truth_4s"] = stage4s
-    var["truth_planted"] = (progression != 0) | (mycn != 0) | (stage4s != 0)
-    for s in INSS_STAGES:
-        var[f"truth_mean_{s}"] = PROGRESSION[s] * progression + MYCN_AMPLIFIED_SHARE[s] * mycn + (s == "4S") * stage4s
-    ids = pd.Index([f"P{i:05d}" for i in range(1, n + 1)])
-    obs = pd.DataFrame({"patient": ids, "inss_stage": pd.Categorical(stage, categories=INSS_STAGES)}, index=ids)
-    obs["mycn"] = pd.Categorical(np.where(amplified, "amplified", "normal"), categories=["normal", "amplified"])
-    obs["age_days"], obs["batch"] = age, pd.Categorical(batch.astype(str))
+    var, programmes = _genes(genes, seed)
+    obs, factors = _patients(n, seed)
+    stage4s, amplified = (obs["inss_stage"] == "4S").to_numpy(), (obs["mycn"] == "amplified").to_numpy()
+    X = var["baseline"].to_numpy() + np.outer(factors["position"], var["truth_progression"])
+    X += np.outer(amplified, var["truth_mycn"]) + np.outer(stage4s, var["truth_4s"])
+    X += programmes["batch"][obs["batch"].cat.codes]
+    sd, share = var["within_sd"].to_numpy(), var["module_share"].to_numpy()
+    for score, loadings in zip(factors["broad"].T, programmes["broad"], strict=True):  # a matrix product would sum in
+        X += np.outer(score, loadings * sd)  # another order on another machine
+    sd = sd * np.sqrt(1 - sum(BROAD_SHARES))
+    X += sd * np.sqrt(share) * factors["modules"][:, var["module"]]
+    X += sd * np.sqrt(1 - share) * _stream("neuroblastoma", "noise", seed).standard_normal((n, genes))
     cohort = make_cohort(
-        X, obs, var, name="simulated:neuroblastoma", unit="log2 RMA", simulated=True,
+        np.clip(X, 1.5, 15.0).round(2),  # the range of a log2 RMA array
+        obs,
+        var.drop(columns=["baseline", "within_sd", "module_share"]),
+        name="simulated:neuroblastoma",
+        unit="log2 RMA",
+        simulated=True,
         source=f"gexlib simulate('neuroblastoma', n={n}, genes={genes}, seed={seed})",
         transforms=["drawn on the log2 scale", "rounded to two decimals"],
-    )  # fmt: skip
+    )
     cohort.uns["truth"] = {
         "planted genes": "var['truth_planted']; log2 effects in var['truth_progression'], ['truth_mycn'], ['truth_4s']",
         "stage means": "var['truth_mean_<stage>'], log2 against a MYCN-normal tumour at position 0",
         "stages without genes of their own": "2 and 3",
     }
     return cohort
+
+
+def _genes(genes: int, seed: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """One row a gene, with the planted log2 effects; and what broad factors (5, genes) and batches (3, genes) add."""
+    rng = _stream("neuroblastoma", "genes", seed)
+    var = pd.DataFrame(index=[f"SIM{i:05d}" for i in range(1, genes + 1)])
+    expressed = rng.random_sample(genes) < 0.6
+    high, low = 8.5 + 1.3 * rng.standard_normal(genes), 4.5 + 0.7 * rng.standard_normal(genes)
+    var["baseline"] = np.where(expressed, high, low)
+    var["within_sd"] = np.clip(0.48 * np.exp(0.5 * rng.standard_normal(genes)), 0.15, 2.0)
+    var["module"] = rng.randint(0, 40, genes)
+    var["module_share"] = np.where(rng.random_sample(genes) < 0.6, rng.uniform(0.2, 0.8, genes), 0.0)
+    broad = rng.standard_normal((5, genes)) * np.sqrt(BROAD_SHARES)[:, None]
+    batch = 0.15 * rng.standard_normal((3, genes))
+    var["truth_progression"] = _planted(rng, genes, 0.08, 0.4)
+    mycn = _planted(rng, genes, 0.05, 0.6)
+    mycn[0] = 4.2
+    var["truth_mycn"], var["truth_4s"] = mycn, _planted(rng, genes, 0.02, 0.25)
+    var["truth_planted"] = (var[["truth_progression", "truth_mycn", "truth_4s"]] != 0).any(axis=1)
+    for stage in INSS_STAGES:
+        mean = PROGRESSION[stage] * var["truth_progression"] + MYCN_AMPLIFIED_SHARE[stage] * var["truth_mycn"]
+        var[f"truth_mean_{stage}"] = mean + (stage == "4S") * var["truth_4s"]
+    return var, {"broad": broad, "batch": batch}
+
+
+def _patients(n: int, seed: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """One row a patient; and each one's position (n,), module (n, 40) and broad (n, 5) factors."""
+    rng = _stream("neuroblastoma", "patients", seed)
+    stage = rng.permutation(np.repeat(INSS_STAGES, _shares_to_counts(INSS_COUNTS, n)))
+
+    def by_stage(table):
+        return np.array([table[s] for s in stage])
+
+    amplified = rng.random_sample(n) < by_stage(MYCN_AMPLIFIED_SHARE)
+    position = by_stage(PROGRESSION) + by_stage(PROGRESSION_SD) * rng.standard_normal(n)
+    batch = rng.randint(0, 3, n)
+    age = by_stage(AGE_MEDIAN_DAYS) * np.exp(0.7 * rng.standard_normal(n))
+    age = np.where(stage == "4S", np.minimum(age, 364), age)  # 4S is a disease of infants
+    factors = {"position": position, "modules": rng.standard_normal((n, 40)), "broad": rng.standard_normal((n, 5))}
+    ids = [f"P{i:05d}" for i in range(1, n + 1)]
+    obs = pd.DataFrame({"patient": ids, "inss_stage": pd.Categorical(stage, categories=INSS_STAGES)}, index=ids)
+    obs["mycn"] = pd.Categorical(np.where(amplified, "amplified", "normal"), categories=["normal", "amplified"])
+    obs["age_days"], obs["batch"] = (
+        age.round().astype(int),
+        pd.Categorical(batch.astype(str), categories=["0", "1", "2"]),
+    )
+    return obs, factors
