@@ -18,8 +18,10 @@ LARGEST_LOG2 = 50.0  # log2 expression of any assay stays far below; linear inte
 ENSEMBL = re.compile(r"^ENS[A-Z]*G\d{6,}(\.\d+)?$")
 
 INSS_STAGES = ("1", "2", "3", "4", "4S")
-INSS_SPELLINGS = {
-    f"{prefix}{stage}".lower(): stage for stage in INSS_STAGES for prefix in ("", "st", "stage ", "inss ")
+INSS_SPELLINGS = {  # stage 2 is at times split into 2A and 2B
+    f"{prefix}{written}".lower(): stage
+    for written, stage in {**dict(zip(INSS_STAGES, INSS_STAGES, strict=True)), "2A": "2", "2B": "2"}.items()
+    for prefix in ("", "st", "stage ", "inss ")
 }
 MISSING = frozenset({"", "na", "n/a", "nan", "none", "unknown", "not available", "--", "."})
 
@@ -74,12 +76,14 @@ def make_cohort(
     ------
     CohortError : a promise of the contract is broken
     """
-    obs, transforms = obs.copy(), list(transforms)
+    transforms = list(transforms)
     if "patient" not in obs:
-        obs["patient"] = obs.index.astype(str)
+        obs = obs.assign(patient=obs.index.astype(str))
         transforms.append("patient set to the sample id: the source names no patients")
+    obs, var = obs.set_axis(obs.index.astype(str)), var.set_axis(var.index.astype(str))
+    _check_ids(obs.index, var.index, name)
+    _check_patients(obs, name)
     obs["patient"] = obs["patient"].astype(str)
-    obs.index, var.index = obs.index.astype(str), var.index.astype(str)
     cohort = anndata.AnnData(X=np.asarray(X, dtype=np.float32), obs=obs, var=var)
     files = dict(files or {})
     cohort.uns.update(
@@ -114,10 +118,9 @@ def check_cohort(cohort: anndata.AnnData, label: str | None = None) -> anndata.A
     where = str(cohort.uns.get("cohort", "cohort"))
     if cohort.n_obs == 0 or cohort.n_vars == 0:
         raise CohortError(f"{where}: {cohort.n_obs} samples x {cohort.n_vars} genes; expected at least one of each.")
-    _check_ids(cohort, where)
+    _check_ids(cohort.obs_names, cohort.var_names, where)
+    _check_patients(cohort.obs, where)
     _check_values(cohort, where)
-    if "patient" not in cohort.obs:
-        raise CohortError(f"{where}: obs has no column 'patient'; add one (the sample id where patients are unknown).")
     for key in ("unit", "provenance"):
         if key not in cohort.uns:
             raise CohortError(
@@ -128,19 +131,30 @@ def check_cohort(cohort: anndata.AnnData, label: str | None = None) -> anndata.A
     return cohort
 
 
-def _check_ids(cohort: anndata.AnnData, where: str) -> None:
-    for kind, names in (("sample", cohort.obs_names), ("gene", cohort.var_names)):
-        twice = names[names.duplicated()].unique()
+def _check_ids(samples: pd.Index, genes: pd.Index, where: str) -> None:
+    for kind, ids in (("sample", samples), ("gene", genes)):
+        twice = ids[ids.duplicated()].unique()
         if len(twice):
             raise CohortError(
                 f"{where}: {len(twice)} duplicated {kind} ids, the first is '{twice[0]}'; expected unique ids: "
                 f"rename them, or average or drop the copies before loading."
             )
-    ensembl = np.fromiter((bool(ENSEMBL.match(gene)) for gene in cohort.var_names), bool, cohort.n_vars)
-    if 0 < ensembl.sum() < cohort.n_vars:
+    ensembl = genes.str.match(ENSEMBL)
+    if 0 < ensembl.sum() < len(genes):
         raise CohortError(
-            f"{where}: gene ids mix {ensembl.sum()} Ensembl ids (first '{cohort.var_names[ensembl][0]}') with "
-            f"{(~ensembl).sum()} others (first '{cohort.var_names[~ensembl][0]}'); expected one kind: map them to one."
+            f"{where}: gene ids mix {ensembl.sum()} Ensembl ids (first '{genes[ensembl][0]}') with "
+            f"{(~ensembl).sum()} others (first '{genes[~ensembl][0]}'); expected one kind: map them to one."
+        )
+
+
+def _check_patients(obs: pd.DataFrame, where: str) -> None:
+    if "patient" not in obs:
+        raise CohortError(f"{where}: obs has no column 'patient'; add one (the sample id where patients are unknown).")
+    missing = obs["patient"].isna()
+    if missing.any():
+        raise CohortError(
+            f"{where}: 'patient' is missing for {missing.sum()} of {len(obs)} samples, the first is "
+            f"'{obs.index[missing][0]}'; name one for every sample, the sample id for a lone one."
         )
 
 

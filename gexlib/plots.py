@@ -110,7 +110,7 @@ def intervals(table: pd.DataFrame, title: str, xlabel: str, ax: plt.Axes | None 
 
 
 def growth(table: pd.DataFrame, x: str, title: str, ylabel: str, ax: plt.Axes | None = None) -> plt.Axes:
-    """Values with 95 % intervals against a size on a log axis, one line a model (columns x, model, value, low, high)."""
+    """Values with 95 % intervals against a size on a log axis; columns x, model, value, low, high."""
     ax = ax or plt.subplots(figsize=(5.2, 3.4))[1]
     for i, (model, points) in enumerate(table.groupby("model", sort=False)):
         reach = points["value"] - points["low"], points["high"] - points["value"]

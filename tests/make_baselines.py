@@ -1,11 +1,17 @@
-"""Execute the notebooks on their embedded cohorts and keep what they show and find.
+"""Execute the notebooks and keep what they find, where the tests and the README look for it.
 
-Replaces the outputs in notebooks/, the numbers in results/NN/tiny.json and the pictures in figures/. Run it with
-`make baselines` after a change that is meant to move a number, and read the difference before committing it.
+`make baselines` runs every notebook on its embedded cohort and replaces the outputs in notebooks/, the numbers in
+results/NN/tiny.json and the pictures in figures/. Read the difference before committing it.
+
+`python tests/make_baselines.py keep RUN NAME` keeps the numbers and pictures of a finished full-size run of the strict
+runner as results/NN/NAME.json and figures/<notebook>/NAME/, such as `keep runs/01/seqc-real-neuroblastoma_seqc
+neuroblastoma_seqc`.
 """
 
+import json
 import shutil
 import sys
+from pathlib import Path
 
 import nbformat
 
@@ -13,15 +19,14 @@ from gexlib.files import home, write_text
 from gexlib.run import execute, make_plan, notebooks
 
 
-def keep_outputs(source, executed) -> None:
-    """Copy outputs and counts of an executed notebook into the kept one, without what the run added."""
+def keep_outputs(source: Path, executed: Path) -> None:
+    """Copy outputs of an executed notebook into the kept one, without what the run added."""
     kept, done = nbformat.read(source, as_version=4), nbformat.read(executed, as_version=4)
-    done_code = [
-        c for c in done.cells if c.cell_type == "code" and "injected-parameters" not in c.metadata.get("tags", [])
-    ]
-    kept_code = [c for c in kept.cells if c.cell_type == "code"]
-    for count, (cell, fresh) in enumerate(zip(kept_code, done_code, strict=True), start=1):
-        cell.outputs, cell.execution_count = fresh.outputs, count
+    fresh = [cell for cell in done.cells if cell.cell_type == "code"]
+    for count, (cell, new) in enumerate(
+        zip((cell for cell in kept.cells if cell.cell_type == "code"), fresh, strict=True), start=1
+    ):
+        cell.outputs, cell.execution_count = new.outputs, count
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = count
@@ -29,18 +34,28 @@ def keep_outputs(source, executed) -> None:
     write_text(source, nbformat.writes(kept) + "\n")
 
 
-def main(numbers: list[str]) -> None:
+def keep_results(run: Path, name: str) -> None:
+    """Copy results.json and the pictures of one run; those of other runs stay."""
+    number, stem = json.loads((run / "results.json").read_text())["notebook"], next(run.glob("*.ipynb")).stem
+    target = home() / "results" / number / f"{name}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(run / "results.json", target)
+    pictures = home() / "figures" / stem / ("" if name == "tiny" else name)
+    pictures.mkdir(parents=True, exist_ok=True)
+    for old in [*pictures.glob("*.png"), *pictures.glob("*.json")]:
+        old.unlink()
+    shutil.copytree(run / "figures", pictures, dirs_exist_ok=True)
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["keep"]:
+        keep_results(Path(arguments[1]), arguments[2])
+        return
     for number, path in notebooks().items():
-        if numbers and number not in numbers:
-            continue
-        folder = execute(make_plan(number))
-        keep_outputs(path, folder / path.name)
-        if (folder / "results.json").exists():
-            target = home() / "results" / number / "tiny.json"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / "results.json", target)
-            shutil.rmtree(home() / "figures" / path.stem, ignore_errors=True)
-            shutil.copytree(folder / "figures", home() / "figures" / path.stem)
+        run = execute(make_plan(number))
+        keep_outputs(path, run / path.name)
+        if (run / "results.json").exists():
+            keep_results(run, "tiny")
 
 
 if __name__ == "__main__":

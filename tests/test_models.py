@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -112,6 +116,12 @@ def test_the_rotation_leaves_ridge_as_it_is():
     assert rotated == pytest.approx(direct, abs=1e-4)
 
 
+def test_coefficients_have_a_row_for_each_class_also_where_there_are_two(easy):
+    x, y = easy
+    coefficients = gene_coefficients(fixed_ridge().fit(x, y))
+    assert coefficients.shape == (2, 20) and coefficients[1].argmax() == 3 and coefficients[0].argmin() == 3
+
+
 def test_ridge_beats_class_shares_on_the_simulated_stages():
     cohort = simulate("neuroblastoma", n=280)
     y, patients = cohort.obs["inss_stage"].cat.codes.to_numpy().astype(int), cohort.obs["patient"].to_numpy()
@@ -128,3 +138,22 @@ def test_the_auc_of_a_pair_comes_with_an_interval_around_it():
     y = cohort.obs["inss_stage"].cat.codes.to_numpy().astype(int)
     value, low, high = pair_auc(cohort.X, y, cohort.obs["patient"].to_numpy(), (0, 3))
     assert low < value < high and value > 0.75
+
+
+def test_the_jax_backend_trains_and_explains_as_well():
+    code = """if True:
+        import numpy as np
+        from gexlib import explain
+        from gexlib.models.mlp import inss_network
+        from gexlib.training import Trainer, keras
+        x, y = np.random.default_rng(0).normal(size=(60, 8)).astype("float32"), np.arange(60) % 2
+        x[:, 2] += 3 * y
+        trainer = Trainer(lambda: inss_network(8, 2, widths=(16,)), 1e-2, rows=64)
+        trainer.fit(x, y, steps=60, seed=1, validation=(x, y))
+        right = (trainer.predict(x).argmax(axis=1) == y).mean()
+        top = np.abs(explain.class_gradients(trainer.model, x, 1).mean(axis=0)).argmax()
+        print(keras.backend.backend(), right > 0.9, top)
+    """
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    assert done.stdout.split() == ["jax", "True", "2"], done.stderr[-500:]

@@ -79,7 +79,8 @@ def class_shares_recipe() -> Callable:
 
 def gene_coefficients(pipeline: Pipeline) -> np.ndarray:
     """Coefficients of a fitted ridge model on the z-scored genes, classes x genes."""
-    return pipeline[-1].coef_ @ pipeline[1].components_
+    coefficients = pipeline[-1].coef_ @ pipeline[1].components_
+    return np.vstack([-coefficients, coefficients]) if len(coefficients) == 1 else coefficients  # two classes: one row
 
 
 def pair_auc(
