@@ -74,25 +74,13 @@ def roc(curves: pd.DataFrame, title: str, ax: plt.Axes | None = None) -> plt.Axe
     return ax
 
 
-def confusion(
-    y: np.ndarray, predicted: np.ndarray, classes: list[str], title: str, ax: plt.Axes | None = None
-) -> plt.Axes:
-    """Confusion matrix: counts written, colour the share of the true class."""
+def confusion(counts: np.ndarray, classes: list[str], title: str, ax: plt.Axes | None = None) -> plt.Axes:
+    """Confusion matrix, true x predicted: counts written, colour the share of the true class."""
     ax = ax or plt.subplots(figsize=(4.2, 3.6))[1]
-    counts = pd.crosstab(
-        pd.Categorical.from_codes(y, classes), pd.Categorical.from_codes(predicted, classes), dropna=False
-    )
+    counts = pd.DataFrame(counts, index=classes, columns=classes)
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
-    sns.heatmap(
-        shares,
-        annot=counts,
-        fmt="d",
-        cmap="Blues",
-        vmin=0,
-        vmax=1,
-        ax=ax,
-        cbar_kws={"label": "share of the true class"},
-    )
+    label = {"label": "share of the true class"}
+    sns.heatmap(shares, annot=counts, fmt="d", cmap="Blues", vmin=0, vmax=1, ax=ax, cbar_kws=label)
     ax.set(xlabel="predicted", ylabel="true", title=title)
     return ax
 
