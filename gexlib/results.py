@@ -15,7 +15,7 @@ import jsonschema
 import numpy as np
 import pandas as pd
 
-from gexlib.claims.ledger import decide, load_claims
+from gexlib.claims.ledger import decide, load_claims, reason
 from gexlib.evaluate import scores, with_intervals
 from gexlib.files import home, reported_versions, write_json, written_whole
 
@@ -155,7 +155,7 @@ class Record:
             ours = judged[claim["id"]]
             rows.append({
                 "id": claim["id"], "claim": claim["claim"], "paper": str(claim["published"]),
-                "ours": number_with_interval(ours), "verdict": ours["verdict"], "why": ours["why"],
+                "ours": number_with_interval(ours), "verdict": ours["verdict"], "why": reason(ours, self.simulated),
             })  # fmt: skip
         return pd.DataFrame(rows).set_index("id")
 

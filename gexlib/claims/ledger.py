@@ -64,6 +64,12 @@ def decide(id: str, cohort: str, simulated: bool, holds: bool | None, ours: Mapp
     return "reproduced" if holds else "not reproduced"
 
 
+def reason(judged: Mapping[str, object], simulated: bool) -> str:
+    """One line why: for a claim about patients, measured on simulated ones, it says that first."""
+    spared = simulated and judged["verdict"] == "cannot be judged" and judged["holds"] is not None
+    return ("simulated patients do not judge it; " if spared else "") + str(judged["why"])
+
+
 def collect() -> list[tuple[str, dict]]:
     """Committed results, and the latest runs: (where, content of results.json), oldest run first."""
     root = home()
@@ -92,7 +98,7 @@ def print_ledger() -> None:
                     line = (
                         f"{judged['verdict']} · {kind}"
                         + (f" · {ours}" if ours else "")
-                        + f" · {judged['why']} [{where}]"
+                        + f" · {reason(judged, content['cohort']['simulated'])} [{where}]"
                     )
                     print(textwrap.fill(line, width, initial_indent="      ", subsequent_indent="        "))
         print()
