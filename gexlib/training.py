@@ -73,9 +73,7 @@ class Trainer:
         self.model = build()
         self.optimizer = keras.optimizers.Adam(learning_rate)
         self.optimizer.build(self.model.trainable_variables)
-        self._optimizer_start = [
-            keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(v)) for v in self.optimizer.variables
-        ]
+        self._optimizer_start = [keras.ops.convert_to_numpy(v) for v in self.optimizer.variables]
         self._advance = _compiled_steps(self.model, self.optimizer)
 
     def fit(
