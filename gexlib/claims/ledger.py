@@ -80,8 +80,6 @@ def collect() -> list[tuple[str, dict]]:
 
 def print_ledger() -> None:
     """Print, claim by claim, the paper's value and every measurement of ours with its verdict and one line why."""
-    from gexlib.results import number_with_interval
-
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
     collected = collect()
     for notebook in sorted(path.stem for path in Path(__file__).parent.glob("*.yaml")):
@@ -89,18 +87,23 @@ def print_ledger() -> None:
         for claim in load_claims(notebook):
             print(f"\n{claim['id']}  {textwrap.fill(claim['claim'], width, subsequent_indent='      ')}")
             print(f"      paper: {claim['published']}  ({claim['section']})")
-            for where, content in collected:
-                for judged in content["claims"]:
-                    if judged["id"] != claim["id"]:
-                        continue
-                    kind = "simulated" if content["cohort"]["simulated"] else content["cohort"]["name"]
-                    ours = number_with_interval(judged)
-                    line = (
-                        f"{judged['verdict']} · {kind}"
-                        + (f" · {ours}" if ours else "")
-                        + f" · {reason(judged, content['cohort']['simulated'])} [{where}]"
-                    )
-                    print(textwrap.fill(line, width, initial_indent="      ", subsequent_indent="        "))
+            for line, where in _measurements(claim["id"], collected).items():
+                text = f"{line} [{where}]"
+                print(textwrap.fill(text, width, initial_indent="      ", subsequent_indent="        "))
         print()
     if not collected:
         print("No results yet: run `python -m gexlib run all`.")
+
+
+def _measurements(id: str, collected: list[tuple[str, dict]]) -> dict[str, str]:
+    """What was found on one claim -> where; what a later run repeats is said once."""
+    from gexlib.results import number_with_interval
+
+    lines = {}
+    for where, content in collected:
+        simulated, name = content["cohort"]["simulated"], content["cohort"]["name"]
+        for judged in content["claims"]:
+            if judged["id"] == id:
+                parts = judged["verdict"], "simulated" if simulated else name, number_with_interval(judged)
+                lines.setdefault(" · ".join(filter(None, (*parts, reason(judged, simulated)))), where)
+    return lines
