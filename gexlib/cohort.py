@@ -187,6 +187,19 @@ def _check_values(cohort: anndata.AnnData, where: str) -> None:
         )
 
 
+def column_of(cohort: anndata.AnnData, column: str) -> pd.Series:
+    """A column of the samples table.
+
+    Raises
+    ------
+    CohortError : there is none of that name; the nearest ones are named
+    """
+    if column not in cohort.obs:
+        where, near = cohort.uns.get("cohort", "cohort"), nearest(column, cohort.obs.columns)
+        raise CohortError(f"{where}: no column '{column}' in the samples table ({near}).")
+    return cohort.obs[column]
+
+
 def label_of(cohort: anndata.AnnData, column: str) -> pd.Series:
     """The categorical label `column` of every sample, without unused categories.
 
@@ -195,11 +208,7 @@ def label_of(cohort: anndata.AnnData, column: str) -> pd.Series:
     CohortError : the column is absent, has missing values, or holds fewer than two classes
     """
     where = str(cohort.uns.get("cohort", "cohort"))
-    if column not in cohort.obs:
-        raise CohortError(
-            f"{where}: no column '{column}' in the samples table ({nearest(column, cohort.obs.columns)})."
-        )
-    values = cohort.obs[column]
+    values = column_of(cohort, column)
     if values.isna().any():
         raise CohortError(
             f"{where}: '{column}' is missing for {int(values.isna().sum())} of {cohort.n_obs} samples, the first is "
@@ -225,12 +234,8 @@ def set_inss(cohort: anndata.AnnData, source: str, column: str = "inss_stage") -
     CohortError : the source column is absent or a value is no INSS stage
     """
     where = str(cohort.uns.get("cohort", "cohort"))
-    if source not in cohort.obs:
-        raise CohortError(
-            f"{where}: no column '{source}' in the samples table ({nearest(source, cohort.obs.columns)})."
-        )
     stages = []
-    for sample, value in cohort.obs[source].astype(object).items():
+    for sample, value in column_of(cohort, source).astype(object).items():
         word = "" if pd.isna(value) else str(value).strip().lower()
         if word not in MISSING and word not in INSS_SPELLINGS:
             raise CohortError(
@@ -245,11 +250,7 @@ def set_inss(cohort: anndata.AnnData, source: str, column: str = "inss_stage") -
 def drop_unlabelled(cohort: anndata.AnnData, column: str) -> anndata.AnnData:
     """The samples whose label is known; how many were left out is counted in provenance."""
     where = str(cohort.uns.get("cohort", "cohort"))
-    if column not in cohort.obs:
-        raise CohortError(
-            f"{where}: no column '{column}' in the samples table ({nearest(column, cohort.obs.columns)})."
-        )
-    known = cohort.obs[column].notna().to_numpy()
+    known = column_of(cohort, column).notna().to_numpy()
     if known.all():
         return cohort
     kept = cohort[known].copy()

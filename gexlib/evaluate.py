@@ -14,6 +14,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from threadpoolctl import threadpool_limits
 
+from gexlib.cohort import CohortError
+
 
 def predictions(
     fit: Callable, x: np.ndarray, y: np.ndarray, patients: np.ndarray, parts: Iterable[tuple], seed: int = 0
@@ -31,8 +33,16 @@ def predictions(
     Returns
     -------
     (repeats, samples, classes); NaN where a sample was in no test part of that repeat
+
+    Raises
+    ------
+    CohortError : a training part lacks a class
     """
     parts = list(parts)
+    for _, train, _ in parts:
+        absent = np.setdiff1d(np.unique(y), y[train])
+        if absent.size:
+            raise CohortError(f"a training part lacks class number {absent[0]}; use fewer folds or leave it out.")
     probabilities = np.full((1 + max(repeat for repeat, _, _ in parts), len(y), y.max() + 1), np.nan)
     with threadpool_limits(1, user_api="blas"):  # folds are small: one thread is several times faster, and repeats
         for number, (repeat, train, test) in enumerate(parts):
@@ -120,6 +130,16 @@ def class_auc_scores(classes: list[str]) -> Callable:
         return {
             f"AUC {name}": area for name, area in zip(classes, class_aucs(y, probabilities, weights).T, strict=True)
         }
+
+    return statistics
+
+
+def class_margin(ahead: list[int], behind: list[int]) -> Callable:
+    """A `statistics` for `with_intervals`: the lowest AUC of the classes `ahead` minus the highest of `behind`."""
+
+    def statistics(y, probabilities, weights):
+        aucs = class_aucs(y, probabilities, weights)
+        return {"margin": aucs[:, ahead].min(axis=1) - aucs[:, behind].max(axis=1)}
 
     return statistics
 

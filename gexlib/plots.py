@@ -108,3 +108,20 @@ def growth(table: pd.DataFrame, x: str, title: str, ylabel: str, ax: plt.Axes | 
     ax.minorticks_off()
     ax.legend()
     return ax
+
+
+def pairs(table: pd.DataFrame, classes: list[str], title: str, ax: plt.Axes | None = None) -> plt.Axes:
+    """Every pair of classes: below the diagonal the AUC between them, above it the genes that differ.
+
+    `table` has columns first, second, AUC, genes, as `explain.compare_pairs` and `linear.pair_auc` give.
+    """
+    ax = ax or plt.subplots(figsize=(4.6, 3.6))[1]
+    colour, text = (pd.DataFrame(index=classes, columns=classes, dtype=kind) for kind in (float, object))
+    for row in table.itertuples():
+        colour.loc[row.second, row.first], text.loc[row.second, row.first] = row.AUC, f"{row.AUC:.2f}"
+        colour.loc[row.first, row.second], text.loc[row.first, row.second] = 0.5, f"{row.genes} genes"
+    label = {"label": "AUC between the two (below the diagonal)"}
+    sns.heatmap(colour, annot=text.fillna(""), fmt="", cmap="Blues", vmin=0.5, vmax=1, ax=ax, cbar_kws=label)
+    ax.set(title=title)
+    ax.tick_params(axis="y", rotation=0)
+    return ax

@@ -17,11 +17,12 @@ def scaler(scale: bool):
 def clinical_matrix(obs: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Clinical columns as numbers, samples x features: log2(x + 1) of numbers, one 0/1 column for each level of words.
 
-    A missing word is a level of its own; no statistic of the samples enters, so this is safe before a split.
+    A missing word is a level of its own and a missing number 0 with a column that says so; no statistic of the samples
+    enters, so this is safe before a split.
 
     Raises
     ------
-    CohortError : a column is absent, or a number is missing or negative
+    CohortError : a column is absent, or a number is negative
     """
     features = []
     for column in columns:
@@ -32,9 +33,9 @@ def clinical_matrix(obs: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
             words = values.astype(object).where(values.notna(), "missing").astype(str)
             features.append(pd.get_dummies(words, prefix=column, dtype=np.float32))
             continue
-        if values.isna().any() or (values < 0).any():
-            raise CohortError(
-                f"clinical column '{column}' has missing or negative numbers; complete it or leave it out."
-            )
-        features.append(np.log2(values.astype(np.float32) + 1).rename(column))
+        if (values < 0).any():
+            raise CohortError(f"clinical column '{column}' has negative numbers; correct it or leave it out.")
+        features.append(np.log2(values.astype(np.float32) + 1).fillna(0).rename(column))
+        if values.isna().any():
+            features.append(values.isna().astype(np.float32).rename(f"{column}_missing"))
     return pd.concat(features, axis=1)

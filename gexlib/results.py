@@ -23,11 +23,8 @@ SCHEMA = Path(__file__).with_name("results_schema.json")
 
 
 def parameters_of(namespace: Mapping[str, object]) -> dict[str, object]:
-    """The literals of a notebook's parameters cell; call it right after that cell with `globals()`."""
-    kinds = (str, int, float, bool, list)
-    return {
-        k: v for k, v in namespace.items() if isinstance(v, kinds) and not k.startswith("_") and k not in ("In", "Out")
-    }
+    """The parameters of a notebook, given its `globals()`: the names that its parameters cell annotates with a type."""
+    return {name: namespace[name] for name in namespace["__annotations__"]}
 
 
 class Record:
@@ -94,8 +91,14 @@ class Record:
         common = {"study": self.notebook, "cohort": cohort, "simulated": cohort.startswith("simulated:")}
         common |= {"protocol": protocol, "part": part, "model": model, "family": family}
         table = with_intervals(y, probabilities, patients, statistics, self.content["parameters"].get("seed", 0))
-        self.content["rows"] += [{**common, "metric": metric, **_plain(row)} for metric, row in table.iterrows()]
+        for metric, row in table.iterrows():
+            self._keep("rows", {**common, "metric": metric}, _plain(row))
         return table
+
+    def _keep(self, section: str, key: Mapping[str, object], numbers: Mapping[str, object]) -> None:
+        """Add an entry, in place of one with the same key: a cell may be run again."""
+        others = [entry for entry in self.content[section] if any(entry[k] != v for k, v in key.items())]
+        self.content[section] = [*others, {**key, **numbers}]
 
     def rows(self, **where: str) -> pd.DataFrame:
         """The rows whose columns equal `where`."""
@@ -104,24 +107,29 @@ class Record:
 
     def fault(self, fault: str, metric: str, **numbers: float) -> None:
         """Add one fault of the published protocol: as_published, corrected, and low, high, n of the corrected value."""
-        self.content["faults"].append({"fault": fault, "metric": metric, **_plain(numbers)})
+        self._keep("faults", {"fault": fault, "metric": metric}, _plain(numbers))
 
     def explanation(self, table: pd.DataFrame, method: str, target: str) -> None:
         """Add what `explain.recovery` gave for one method of explanation and one target class."""
         for measure, row in table.iterrows():
-            self.content["explanations"].append({"method": method, "target": target, "measure": measure, **_plain(row)})
+            self._keep("explanations", {"method": method, "target": target, "measure": measure}, _plain(row))
 
-    def claim(self, id: str, holds: bool | None, why: str, **ours: float) -> None:
+    def claim(self, id: str, holds: bool | None, why: str, cohort: str = "", **ours: float) -> None:
         """Judge one claim of the paper; `ours` may hold value, low, high and n of our own measurement.
+
+        `cohort` names another cohort than the run's own, where the measurement was made on one simulated on the way.
 
         Raises
         ------
         ValueError : the ledger has no such claim
         """
         numbers = {k: ours.get(k) for k in ("value", "low", "high", "n")}
-        verdict = decide(id, self.cohort, self.simulated, holds, numbers)
+        cohort = cohort or self.cohort
+        simulated = cohort.startswith("simulated:")
+        verdict = decide(id, cohort, simulated, holds, numbers)
         holds = None if holds is None else bool(holds)
         judged = {"id": id, "verdict": verdict, "holds": holds, **_plain(numbers), "why": why}
+        judged |= {"cohort": cohort, "simulated": simulated}
         self.content["claims"] = [c for c in self.content["claims"] if c["id"] != id] + [judged]
 
     @contextmanager
@@ -155,7 +163,7 @@ class Record:
             ours = judged[claim["id"]]
             rows.append({
                 "id": claim["id"], "claim": claim["claim"], "paper": str(claim["published"]),
-                "ours": number_with_interval(ours), "verdict": ours["verdict"], "why": reason(ours, self.simulated),
+                "ours": number_with_interval(ours), "verdict": ours["verdict"], "why": reason(ours),
             })  # fmt: skip
         return pd.DataFrame(rows).set_index("id")
 

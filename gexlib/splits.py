@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-from gexlib.cohort import CohortError, nearest
+from gexlib.cohort import CohortError, column_of
 
 
 def plain_split(n: int, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -18,26 +18,25 @@ def plain_split(n: int, test_share: float, seed: int) -> tuple[np.ndarray, np.nd
 
 
 def given_split(cohort: anndata.AnnData, column: str, train_value: str) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers of the training part and of the rest, as a column of the samples table says.
+    """Row numbers of the training part and of the rest, as a column of the samples table says; a blank is in neither.
 
     Raises
     ------
     CohortError : no such column, no such value, or a patient on both sides
     """
     where = cohort.uns["cohort"]
-    if column not in cohort.obs:
-        raise CohortError(f"{where}: no split column '{column}' ({nearest(column, cohort.obs.columns)}).")
-    values = cohort.obs[column].astype(str)
+    values, known = column_of(cohort, column).astype(str), cohort.obs[column].notna().to_numpy()
     train = (values == train_value).to_numpy()
     if not 0 < train.sum() < len(train):
         raise CohortError(
             f"{where}: '{column}' equals train_value '{train_value}' for {train.sum()} of {len(train)} samples; "
             f"it holds {', '.join(sorted(values.unique())[:8])}."
         )
-    both = set(cohort.obs["patient"][train]) & set(cohort.obs["patient"][~train])
+    test = known & ~train
+    both = set(cohort.obs["patient"][train]) & set(cohort.obs["patient"][test])
     if both:
         raise CohortError(f"{where}: {len(both)} patients are on both sides of '{column}', such as '{min(both)}'.")
-    return np.flatnonzero(train), np.flatnonzero(~train)
+    return np.flatnonzero(train), np.flatnonzero(test)
 
 
 def grouped_folds(
@@ -66,11 +65,30 @@ def grouped_folds(
             yield repeat, train, test
 
 
+def at_most(folds: int, y: np.ndarray, patients: np.ndarray) -> int:
+    """`folds`, or as many as the rarest class has patients, but at least two."""
+    smallest = pd.DataFrame({"y": y, "patient": patients}).groupby("y")["patient"].nunique().min()
+    return int(np.clip(smallest, 2, folds))
+
+
+def need_every_class(labels: pd.Series, parts: dict[str, np.ndarray]) -> None:
+    """Refuse a split whose training or test rows lack a class of `labels`.
+
+    Raises
+    ------
+    CohortError : names the part, the class and what to do
+    """
+    for part, rows in parts.items():
+        counts = labels.iloc[rows].value_counts()
+        for name in labels.unique():
+            if counts.get(name, 0) == 0:
+                raise CohortError(f"the {part} part holds no '{name}'; change the seed, or leave that class out.")
+
+
 def inner_split(y: np.ndarray, patients: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Four fifths to fit and one fifth to decide when to stop, within a training fold; stratified, by patient.
 
     Where the smallest class has fewer than five patients, the part that decides grows to one in that many.
     """
-    smallest = pd.DataFrame({"y": y, "patient": patients}).groupby("y")["patient"].nunique().min()
-    _, fit, stop = next(grouped_folds(y, patients, folds=int(np.clip(smallest, 2, 5)), seed=seed))
+    _, fit, stop = next(grouped_folds(y, patients, folds=at_most(5, y, patients), seed=seed))
     return fit, stop

@@ -1,4 +1,5 @@
 import os
+import time
 
 import matplotlib
 import pytest
@@ -8,6 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def pytest_configure(config):
+    config.started = time.time()
     config.notebooks_executed = False
 
 
@@ -19,6 +21,6 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(autouse=True)
-def _no_cohort_from_outside(monkeypatch):
-    """A test says itself which cache it uses."""
+def _no_run_folder_from_outside(monkeypatch):
+    """A test says itself where a run writes."""
     monkeypatch.delenv("GEXLIB_OUT", raising=False)

@@ -30,6 +30,10 @@ def keep_outputs(source: Path, executed: Path) -> None:
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = count
+    kept.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
     nbformat.validate(kept)
     write_text(source, nbformat.writes(kept) + "\n")
 

@@ -21,6 +21,7 @@ def pair(request):
     path = home() / "runs" / request.param / "notebook" / "results.json"
     if not request.config.notebooks_executed:
         pytest.skip("the notebooks were not executed in this run; `make test` executes each once")
+    assert path.stat().st_mtime > request.config.started, "the notebook did not come to its end in this run"
     ours = check_results(json.loads(path.read_text(encoding="utf-8")))
     return ours, json.loads((home() / "results" / request.param / "tiny.json").read_text(encoding="utf-8"))
 
@@ -39,18 +40,22 @@ def test_every_metric_is_where_it_was(pair):
 
 
 def test_faults_and_explanations_are_where_they_were(pair):
-    for section, keys, column in (
-        ("faults", ("fault", "metric"), "corrected"),
-        ("explanations", ("method", "target", "measure"), "value"),
+    for section, keys, column, tolerance in (
+        ("faults", ("fault", "metric"), "corrected", 0.06),
+        ("explanations", ("method", "target", "measure"), "value", 0.15),
     ):
         ours, committed = (by_key(content[section], *keys) for content in pair)
         assert ours.keys() == committed.keys()
         for key, row in ours.items():
-            assert row[column] == pytest.approx(committed[key][column], abs=0.15), key
+            assert row[column] == pytest.approx(committed[key][column], abs=tolerance), key
 
 
 def test_what_is_exact_is_exact(pair):
     ours, committed = pair
     for key in ("cohort", "parameters"):
         assert ours[key] == committed[key]
-    assert [c["id"] for c in ours["claims"]] == [c["id"] for c in committed["claims"]]
+
+
+def test_no_verdict_has_turned(pair):
+    ours, committed = ({claim["id"]: claim["verdict"] for claim in content["claims"]} for content in pair)
+    assert ours == committed

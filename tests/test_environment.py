@@ -1,7 +1,10 @@
 """environment.yml, pyproject.toml and the lock say the same."""
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 
 import pytest
 import yaml
@@ -62,8 +65,19 @@ def test_the_makefile_installs_under_the_same_lock_with_byte_compilation():
 
 
 def test_what_the_package_imports_is_declared():
+    distributions = packages_distributions()
+    declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    for path in (ROOT / "gexlib").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"gexlib"}:
+                assert {canonicalize_name(d) for d in distributions[name]} & declared, (path.name, name)
+
+
+def test_the_libraries_asked_for_and_the_extras_are_declared():
     names = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
     asked_for = "tensorflow keras jax scikit-learn pandas seaborn anndata jupyterlab papermill nbval geoparse six pooch"
-    asked_for += " polars gseapy lifelines statsmodels numba psutil requests threadpoolctl jsonschema pyyaml"
+    asked_for += " polars gseapy lifelines statsmodels numba"
     assert set(asked_for.split()) <= names
     assert set(PROJECT["optional-dependencies"]) == {"gpu", "sweep", "docs", "dev"}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from gexlib import evaluate
+from gexlib import CohortError, evaluate
 
 
 @pytest.fixture
@@ -83,6 +83,18 @@ def test_predictions_never_show_a_recipe_the_samples_it_is_tested_on():
     found = evaluate.predictions(fit, x, y, patients, parts, seed=5)
     assert found.shape == (1, 30, 2) and (found[0, :20, 0] == 0).all() and np.isnan(found[0, 20:]).all()
     assert (found[0, :10, 1] == 5).all() and (found[0, 10:20, 1] == 6).all()
+
+
+def test_a_training_part_without_a_class_is_refused():
+    with pytest.raises(CohortError, match="lacks class number 1"):
+        evaluate.predictions(None, np.zeros((4, 1)), np.array([0, 0, 0, 1]), np.arange(4), [(0, np.arange(3), [3])])
+
+
+def test_a_margin_compares_the_worst_of_one_group_with_the_best_of_the_other(guess):
+    y, p = guess
+    aucs = evaluate.class_aucs(y, p)[0]
+    row = evaluate.with_intervals(y, p, np.arange(200), evaluate.class_margin([0, 1], [2, 3])).loc["margin"]
+    assert row.value == pytest.approx(aucs[:2].min() - aucs[2:].max()) and row.low < row.value < row.high
 
 
 def test_a_shuffled_recipe_sees_every_label_but_in_another_order():

@@ -79,10 +79,11 @@ def test_the_parameters_cell_is_typed_commented_literal_and_complete(path):
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_figures_are_committed_with_their_numbers_and_say_where_they_are_simulated(path):
+def test_figures_of_the_embedded_cohort_are_committed_with_their_numbers_and_marked_as_simulated(path):
     folder = home() / "figures" / path.stem
     pictures = sorted(folder.glob("*.png"))
     assert pictures
     for picture in pictures:
         drawn = json.loads(picture.with_suffix(".json").read_text(encoding="utf-8"))
-        assert drawn["caption"].endswith(".") and drawn["numbers"]
+        assert drawn["caption"].endswith(".") and drawn["numbers"] and drawn["simulated"] is True
+        assert drawn["cohort"].startswith("simulated:")

@@ -59,7 +59,7 @@ def test_a_figure_is_saved_with_the_numbers_it_draws(record, tmp_path):
     drawn = json.loads((tmp_path / "figures" / "line.json").read_text())
     assert drawn == {
         "caption": "A line, n = 2.",
-        "cohort": "simulated:neuroblastoma",
+        "cohort": "simulated:neuroblastoma,n=40,genes=100,seed=1",
         "simulated": True,
         "numbers": [1.0, 2.0],
     }
@@ -67,9 +67,25 @@ def test_a_figure_is_saved_with_the_numbers_it_draws(record, tmp_path):
     plt.close(fig)
 
 
-def test_parameters_are_the_literals_of_the_cell_without_ipythons_own_names():
-    namespace = {"seed": 3, "sizes": [1, 2], "In": [""], "_i1": "x", "np": np, "cohort": "a"}
-    assert parameters_of(namespace) == {"seed": 3, "sizes": [1, 2], "cohort": "a"}
+def test_a_cell_that_is_run_again_replaces_what_it_found(record):
+    score(record)
+    score(record)
+    record.fault("a fault", "accuracy", as_published=1.0, corrected=0.5, low=0.4, high=0.6, n=40)
+    record.fault("a fault", "accuracy", as_published=1.0, corrected=0.6, low=0.4, high=0.7, n=40)
+    assert len(record.content["rows"]) == 4 and [f["corrected"] for f in record.content["faults"]] == [0.6]
+    assert record.table(part="test").shape == (1, 4)
+
+
+def test_a_claim_measured_on_a_simulated_cohort_is_never_judged_as_the_papers_own(record):
+    record.simulated, record.cohort = False, "geo:GSE85047"
+    record.claim("01.10", True, "more patients help", cohort="simulated:neuroblastoma,n=6000", **NARROW)
+    (judged,) = record.content["claims"]
+    assert (judged["verdict"], judged["simulated"]) == ("holds elsewhere", True)
+
+
+def test_parameters_are_the_annotated_names_and_nothing_that_came_later():
+    namespace = {"seed": 3, "sizes": [1, 2], "later": "x", "np": np, "__annotations__": {"seed": int, "sizes": list}}
+    assert parameters_of(namespace) == {"seed": 3, "sizes": [1, 2]}
 
 
 def test_numbers_are_said_with_their_interval_and_n():
@@ -91,7 +107,7 @@ NARROW, WIDE = {"low": 0.70, "high": 0.75}, {"low": 0.5, "high": 0.9}
         ("01.6", "real:neuroblastoma_seqc", False, False, NARROW, "fails elsewhere"),
         ("01.6", "real:neuroblastoma_seqc", False, None, NARROW, "cannot be judged"),
         ("01.6", "simulated:neuroblastoma", True, True, NARROW, "cannot be judged"),
-        ("01.8", "simulated:neuroblastoma", True, True, NARROW, "holds elsewhere"),
+        ("01.10", "simulated:neuroblastoma,n=6000", True, True, NARROW, "holds elsewhere"),
         ("01.12", "simulated:neuroblastoma", True, False, NARROW, "arithmetic"),
     ],
 )
@@ -126,7 +142,7 @@ def test_committed_results_keep_the_schema_and_judge_every_claim(path):
 def test_the_ledger_prints_each_claim_with_the_papers_value_and_ours(tmp_path, monkeypatch, capsys, record):
     score(record)
     judge_all(record)
-    record.claim("01.8", True, "the gap is there", value=0.31, low=0.3, high=0.32, n=40)
+    record.claim("01.10", True, "the gap is there", value=0.31, low=0.3, high=0.32, n=40)
     content = json.loads(record.write().read_text())
     monkeypatch.setattr(ledger, "collect", lambda: [("results/01/tiny.json", content)])
     ledger.print_ledger()

@@ -5,7 +5,7 @@ import pytest
 from gexlib import CohortError
 from gexlib.prep import clinical_matrix, scaler
 from gexlib.sources.simulated import simulate
-from gexlib.splits import given_split, grouped_folds, inner_split, plain_split
+from gexlib.splits import given_split, grouped_folds, inner_split, need_every_class, plain_split
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_given_split_follows_its_column(cohort):
 
 @pytest.mark.parametrize(
     ("column", "value", "telling"),
-    [("hlf", "Training", "no split column 'hlf'.*half"), ("half", "train", "for 0 of 60 samples.*Training")],
+    [("hlf", "Training", "no column 'hlf'.*half"), ("half", "train", "for 0 of 60 samples.*Training")],
 )
 def test_a_given_split_that_does_not_exist_is_refused(cohort, column, value, telling):
     cohort.obs["half"] = ["Training", "Validation"] * 30
@@ -98,9 +98,26 @@ def test_clinical_columns_become_numbers_and_a_missing_word_its_own_level():
     ]
 
 
+def test_a_missing_number_becomes_zero_beside_a_column_that_says_so():
+    features = clinical_matrix(pd.DataFrame({"age": [1.0, np.nan]}), ["age"])
+    assert features.to_dict("list") == {"age": [1.0, 0.0], "age_missing": [0.0, 1.0]}
+
+
+def test_a_blank_in_the_split_column_is_on_neither_side(cohort):
+    cohort.obs["half"] = ["Training", "Validation", None] * 20
+    train, test = given_split(cohort, "half", "Training")
+    assert len(train) == len(test) == 20
+
+
+def test_a_part_without_a_class_is_named():
+    labels = pd.Series(["1", "1", "4S"])
+    with pytest.raises(CohortError, match="training part holds no '4S'"):
+        need_every_class(labels, {"training": np.array([0, 1])})
+
+
 @pytest.mark.parametrize(
-    ("column", "telling"), [("agee", "no clinical column 'agee'.*age"), ("age", "missing or negative")]
+    ("column", "telling"), [("agee", "no clinical column 'agee'.*age"), ("age", "negative numbers")]
 )
 def test_clinical_columns_that_cannot_serve_are_named(column, telling):
     with pytest.raises(CohortError, match=telling):
-        clinical_matrix(pd.DataFrame({"age": [1.0, np.nan]}), [column])
+        clinical_matrix(pd.DataFrame({"age": [1.0, -2.0]}), [column])

@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from gexlib.evaluate import class_auc_scores, predictions, with_intervals
-from gexlib.splits import grouped_folds
+from gexlib.splits import at_most, grouped_folds
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # scikit-learn's C on z-scored genes; smaller is stronger
 
@@ -58,10 +58,11 @@ def fixed_ridge_recipe() -> Callable:
 
 
 def ridge_recipe(inner_folds: int = 3) -> Callable:
-    """A fitting recipe (x, y, patients, seed) -> predict: `ridge` with inner folds by patient."""
+    """A fitting recipe (x, y, patients, seed) -> predict: `ridge`, inner folds by patient, fewer for a rare class."""
 
     def fit(x, y, patients, seed):
-        inner = [(train, test) for _, train, test in grouped_folds(y, patients, inner_folds, seed=seed)]
+        parts = grouped_folds(y, patients, at_most(inner_folds, y, patients), seed=seed)
+        inner = [(train, test) for _, train, test in parts]
         return ridge(inner).fit(x, y).predict_proba
 
     return fit
@@ -89,7 +90,7 @@ def pair_auc(
     """Cross-validated AUC of `fixed_ridge` between two classes alone: value, low, high (bootstrap over patients)."""
     chosen = np.isin(y, pair)
     x, y, patients = x[chosen], (y[chosen] == pair[1]).astype(int), patients[chosen]
-    parts = grouped_folds(y, patients, folds=5, seed=seed)
+    parts = grouped_folds(y, patients, at_most(5, y, patients), seed=seed)
     guess = predictions(fixed_ridge_recipe(), x, y, patients, parts, seed)[0]
     table = with_intervals(y, guess, patients, class_auc_scores(["first", "second"]), seed)
     return tuple(table.loc["AUC second", ["value", "low", "high"]])

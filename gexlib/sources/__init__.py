@@ -49,7 +49,7 @@ def load_cohort(name: str, samples: str | None = None, **options) -> anndata.Ann
         if option not in known:
             raise CohortError(f"{name}: {source} cohorts have no option '{option}' ({nearest(option, known)}).")
     cohort = module.load(place, samples=samples or None, **written | options)
-    cohort.uns["cohort"] = name
+    cohort.uns["cohort"] = place if ACCESSION.fullmatch(name) else name
     return cohort
 
 

@@ -121,7 +121,7 @@ def _neuroblastoma(n: int, genes: int, seed: int) -> anndata.AnnData:
         np.clip(X, 1.5, 15.0).round(2),  # the range of a log2 RMA array
         obs,
         var.drop(columns=["baseline", "within_sd", "module_share"]),
-        name="simulated:neuroblastoma",
+        name=f"simulated:neuroblastoma,n={n},genes={genes},seed={seed}",
         unit="log2 RMA",
         simulated=True,
         source=f"gexlib simulate('neuroblastoma', n={n}, genes={genes}, seed={seed})",
