@@ -119,9 +119,9 @@ def pairs(table: pd.DataFrame, classes: list[str], title: str, ax: plt.Axes | No
     colour, text = (pd.DataFrame(index=classes, columns=classes, dtype=kind) for kind in (float, object))
     for row in table.itertuples():
         colour.loc[row.second, row.first], text.loc[row.second, row.first] = row.AUC, f"{row.AUC:.2f}"
-        colour.loc[row.first, row.second], text.loc[row.first, row.second] = 0.5, f"{row.genes} genes"
-    label = {"label": "AUC between the two (below the diagonal)"}
+        colour.loc[row.first, row.second], text.loc[row.first, row.second] = 0.5, f"{row.genes:,}"
+    label = {"label": "AUC between two classes"}
     sns.heatmap(colour, annot=text.fillna(""), fmt="", cmap="Blues", vmin=0.5, vmax=1, ax=ax, cbar_kws=label)
-    ax.set(title=title)
+    ax.set(title=title, xlabel="below the diagonal: AUC; above: genes that differ")
     ax.tick_params(axis="y", rotation=0)
     return ax
