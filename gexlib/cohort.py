@@ -260,12 +260,6 @@ def drop_unlabelled(cohort: anndata.AnnData, column: str) -> anndata.AnnData:
     return kept
 
 
-def note_transform(cohort: anndata.AnnData, text: str) -> None:
-    """Add one line to the ordered list of what was done to the values."""
-    provenance = cohort.uns["provenance"]
-    provenance["transforms"] = [*map(str, provenance.get("transforms", [])), text]
-
-
 def note_left_out(cohort: anndata.AnnData, reason: str, count: int) -> None:
     """Count samples or genes that were left out, so that nothing is dropped silently."""
     left_out = cohort.uns["provenance"].setdefault("left_out", {})

@@ -42,7 +42,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, content: object) -> None:
-    """Write JSON whole or not at all, with sorted layout kept as given and one trailing newline."""
+    """Write JSON whole or not at all; NaN and infinity, which JSON has no word for, are refused."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -17,7 +17,6 @@ from gexlib.cohort import (
     label_of,
     make_cohort,
     note_left_out,
-    note_transform,
     set_inss,
 )
 from gexlib.sources import PREFIXES, split_settings
@@ -75,7 +74,7 @@ def test_samples_without_a_label_are_dropped_and_counted():
 
 def test_what_was_done_and_what_was_left_out_is_shown_to_the_reader():
     cohort = a_cohort(label=list("aabbcc"))
-    note_transform(cohort, "halved")
+    cohort.uns["provenance"]["transforms"].append("halved")
     note_left_out(cohort, "genes of no name", 2)
     note_left_out(cohort, "genes of no name", 1)
     shown = describe_cohort(cohort, "label")
