@@ -43,11 +43,20 @@ def predictions(
         absent = np.setdiff1d(np.unique(y), y[train])
         if absent.size:
             raise CohortError(f"a training part lacks class number {absent[0]}; use fewer folds or leave it out.")
-    probabilities = np.full((1 + max(repeat for repeat, _, _ in parts), len(y), y.max() + 1), np.nan)
     with threadpool_limits(1, user_api="blas"):  # folds are small: one thread is several times faster, and repeats
-        for number, (repeat, train, test) in enumerate(parts):
-            predict = fit(x[train], y[train], patients[train], seed + number)
-            probabilities[repeat, test] = predict(x[test])
+        found = [
+            fit(x[train], y[train], patients[train], seed + number)(x[test])
+            for number, (_, train, test) in enumerate(parts)
+        ]
+    return placed(parts, found, len(y))
+
+
+def placed(parts: Iterable[tuple], found: Iterable[np.ndarray], samples: int) -> np.ndarray:
+    """What models said of the test samples of each part, (test, classes), as `predictions` gives it."""
+    parts, found = list(parts), list(found)
+    probabilities = np.full((1 + max(repeat for repeat, _, _ in parts), samples, found[0].shape[1]), np.nan)
+    for (repeat, _, test), said in zip(parts, found, strict=True):
+        probabilities[repeat, test] = said
     return probabilities
 
 
@@ -163,7 +172,7 @@ def with_intervals(
         averaged over repeats within each draw. The interval holds the luck of who was in the test set, not that of
         another training set.
     patients : (samples,) ids that are drawn together
-    statistics : (y, probabilities, weights) -> {metric: (draws,)}
+    statistics : (y, probabilities, weights) -> {metric: (draws,)}, or a list of them, one a repeat
 
     Returns
     -------
@@ -186,12 +195,34 @@ def paired_difference(
     return _summary({metric: one[metric] - other[metric] for metric in one}, patients)
 
 
+def within_folds(parts: Iterable[tuple], samples: int, positive: int = 1) -> list[Callable]:
+    """A `statistics` for `with_intervals`: the AUC of one class in each test fold, averaged over the folds of a repeat.
+
+    This is how studies that print the mean over folds count; models of different folds are never ranked together.
+    """
+    parts = list(parts)
+    folds = np.full((1 + max(repeat for repeat, _, _ in parts), samples), -1)
+    for number, (repeat, _, test) in enumerate(parts):
+        folds[repeat, test] = number
+
+    def of_repeat(fold):
+        def statistics(y, probabilities, weights):
+            tested = [np.flatnonzero(fold == k) for k in np.unique(fold[fold >= 0])]
+            aucs = [weighted_auc(y[t] == positive, probabilities[t, positive], weights[:, t]) for t in tested]
+            return {"AUC": _mean_of_known(np.stack(aucs, axis=1))}
+
+        return statistics
+
+    return [of_repeat(fold) for fold in folds]
+
+
 def _value_and_draws(y, probabilities, patients, statistics, seed, draws=1000) -> dict[str, np.ndarray]:
     """Each metric's value on all samples, then on each bootstrap draw: (1 + draws,)."""
     y, repeats = np.asarray(y), np.asarray(probabilities)
     repeats = repeats[None] if repeats.ndim == 2 else repeats
     weights = np.vstack([np.ones((1, len(y))), patient_draws(patients, draws, seed)])
-    per_repeat = [statistics(y, p, weights) for p in repeats]
+    each = statistics if isinstance(statistics, list) else [statistics] * len(repeats)
+    per_repeat = [of_repeat(y, p, weights) for of_repeat, p in zip(each, repeats, strict=True)]
     return {metric: np.mean([found[metric] for found in per_repeat], axis=0) for metric in per_repeat[0]}
 
 
