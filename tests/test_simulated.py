@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from gexlib import CohortError, check_cohort, load_cohort
-from gexlib.sources.simulated import INSS_COUNTS, simulate
+from gexlib.sources.simulated import simulate
+from gexlib.sources.simulated.neuroblastoma import INSS_COUNTS
 
 # sha256 of X in hundredths, as drawn by numpy 2.4 on x86-64
 KNOWN = "8bc1b65bf0fa4f6a99253aec92da6ae9c975424869c7eea7e3f92f644d4c94a5"

@@ -1,22 +1,13 @@
-"""Simulated cohorts with the truth known: the genes that carry the signal are planted and recorded.
-
-`simulate(kind, n, genes, seed)` draws from `numpy.random.RandomState`, whose stream numpy has promised never to
-change, and rounds to two decimals as public matrices are, so one seed gives one cohort on every machine. The biology
-(which genes, how strong) depends on the seed and on the number of genes alone: a larger `n` adds patients to the same
-disease. Gene names are plainly synthetic (SIM00001).
-"""
+"""Simulated neuroblastomas of five INSS stages, for study 01."""
 
 from __future__ import annotations
-
-import zlib
 
 import anndata
 import numpy as np
 import pandas as pd
 
-from gexlib.cohort import INSS_STAGES, CohortError, make_cohort, nearest
-
-DEFAULT_SIZES = {"neuroblastoma": (280, 1000)}  # patients, genes
+from gexlib.cohort import INSS_STAGES, make_cohort
+from gexlib.sources.simulated.parts import planted, shares_to_counts, stream
 
 # What GSE49711 (498 primary neuroblastomas) shows, stage by stage.
 INSS_COUNTS = {"1": 121, "2": 78, "3": 63, "4": 183, "4S": 53}
@@ -27,66 +18,7 @@ PROGRESSION_SD = {"1": 0.33, "2": 0.48, "3": 0.37, "4": 0.56, "4S": 0.41}
 BROAD_SHARES = (0.15, 0.09, 0.07, 0.05, 0.04)  # of the within-stage variance
 
 
-def load(name: str, samples: str | None = None) -> anndata.AnnData:
-    """Open ``simulated:KIND`` or ``simulated:KIND,n=500,genes=13091,seed=3``.
-
-    Raises
-    ------
-    CohortError : unknown kind or setting, a value that is no whole number, or a samples table is given
-    """
-    if samples:
-        raise CohortError(f"{name}: a simulated cohort brings its own samples table; leave samples out.")
-    kind, *settings = name.removeprefix("simulated:").split(",")
-    numbers = {}
-    for setting in settings:
-        key, _, value = setting.partition("=")
-        if key not in ("n", "genes", "seed") or not value.isdigit():
-            raise CohortError(f"{name}: cannot read '{setting}'; expected n=, genes= or seed= with a whole number.")
-        numbers[key] = int(value)
-    cohort = simulate(kind, **numbers)
-    cohort.uns["cohort"] = name
-    return cohort
-
-
-def simulate(kind: str, n: int | None = None, genes: int | None = None, seed: int = 1) -> anndata.AnnData:
-    """A simulated cohort of `n` patients x `genes` genes, the same for the same arguments everywhere.
-
-    Raises
-    ------
-    CohortError : unknown kind, or a size too small to hold every class and every planted programme
-    """
-    if kind not in DEFAULT_SIZES:
-        raise CohortError(f"simulated:{kind}: no such simulated cohort ({nearest(kind, DEFAULT_SIZES)}).")
-    default_n, default_genes = DEFAULT_SIZES[kind]
-    n, genes = n or default_n, genes or default_genes
-    if n < 20 or genes < 100:
-        raise CohortError(f"simulated:{kind}: n={n}, genes={genes}; expected at least 20 patients and 100 genes.")
-    return _neuroblastoma(n, genes, seed)
-
-
-def _stream(kind: str, part: str, seed: int) -> np.random.RandomState:
-    """An independent stream for each part of a simulation, so that one part's size never shifts another's draws."""
-    return np.random.RandomState(zlib.crc32(f"{kind}/{part}/{seed}".encode()))
-
-
-def _shares_to_counts(counts: dict[str, int], n: int) -> np.ndarray:
-    """Class sizes that add up to `n` in the proportions of `counts` (largest remainder)."""
-    exact = np.array(list(counts.values())) * n / sum(counts.values())
-    sizes = np.floor(exact).astype(int)
-    sizes[np.argsort(sizes - exact, kind="stable")[: n - sizes.sum()]] += 1
-    return sizes
-
-
-def _planted(rng: np.random.RandomState, genes: int, share: float, median: float) -> np.ndarray:
-    """Log2 effects of one programme: `share` of the genes, either sign, log-normal in size around `median`."""
-    effects = np.zeros(genes)
-    chosen = rng.permutation(genes)[: max(1, int(round(share * genes)))]
-    sizes = median * np.exp(0.5 * rng.standard_normal(chosen.size))
-    effects[chosen] = sizes * np.where(rng.random_sample(chosen.size) < 0.5, -1.0, 1.0)
-    return effects
-
-
-def _neuroblastoma(n: int, genes: int, seed: int) -> anndata.AnnData:
+def simulate_neuroblastoma(n: int, genes: int, seed: int) -> anndata.AnnData:
     """Neuroblastomas of five INSS stages on an exon array (log2 RMA), with graded and overlapping stage effects.
 
     What is planted, and where each size comes from:
@@ -116,7 +48,7 @@ def _neuroblastoma(n: int, genes: int, seed: int) -> anndata.AnnData:
         X += np.outer(score, loadings * sd)  # another order on another machine
     sd = sd * np.sqrt(1 - sum(BROAD_SHARES))
     X += sd * np.sqrt(share) * factors["modules"][:, var["module"]]
-    X += sd * np.sqrt(1 - share) * _stream("neuroblastoma", "noise", seed).standard_normal((n, genes))
+    X += sd * np.sqrt(1 - share) * stream("neuroblastoma", "noise", seed).standard_normal((n, genes))
     cohort = make_cohort(
         np.clip(X, 1.5, 15.0).round(2),  # the range of a log2 RMA array
         obs,
@@ -137,7 +69,7 @@ def _neuroblastoma(n: int, genes: int, seed: int) -> anndata.AnnData:
 
 def _genes(genes: int, seed: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """One row a gene, with the planted log2 effects; and what broad factors (5, genes) and batches (3, genes) add."""
-    rng = _stream("neuroblastoma", "genes", seed)
+    rng = stream("neuroblastoma", "genes", seed)
     var = pd.DataFrame(index=[f"SIM{i:05d}" for i in range(1, genes + 1)])
     expressed = rng.random_sample(genes) < 0.6
     high, low = 8.5 + 1.3 * rng.standard_normal(genes), 4.5 + 0.7 * rng.standard_normal(genes)
@@ -147,10 +79,10 @@ def _genes(genes: int, seed: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     var["module_share"] = np.where(rng.random_sample(genes) < 0.6, rng.uniform(0.2, 0.8, genes), 0.0)
     broad = rng.standard_normal((5, genes)) * np.sqrt(BROAD_SHARES)[:, None]
     batch = 0.15 * rng.standard_normal((3, genes))
-    var["truth_progression"] = _planted(rng, genes, 0.08, 0.4)
-    mycn = _planted(rng, genes, 0.05, 0.6)
+    var["truth_progression"] = planted(rng, genes, 0.08, 0.4)
+    mycn = planted(rng, genes, 0.05, 0.6)
     mycn[0] = 4.2
-    var["truth_mycn"], var["truth_4s"] = mycn, _planted(rng, genes, 0.02, 0.25)
+    var["truth_mycn"], var["truth_4s"] = mycn, planted(rng, genes, 0.02, 0.25)
     var["truth_planted"] = (var[["truth_progression", "truth_mycn", "truth_4s"]] != 0).any(axis=1)
     for stage in INSS_STAGES:
         mean = PROGRESSION[stage] * var["truth_progression"] + MYCN_AMPLIFIED_SHARE[stage] * var["truth_mycn"]
@@ -160,8 +92,8 @@ def _genes(genes: int, seed: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
 
 def _patients(n: int, seed: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """One row a patient; and each one's position (n,), module (n, 40) and broad (n, 5) factors."""
-    rng = _stream("neuroblastoma", "patients", seed)
-    stage = rng.permutation(np.repeat(INSS_STAGES, _shares_to_counts(INSS_COUNTS, n)))
+    rng = stream("neuroblastoma", "patients", seed)
+    stage = rng.permutation(np.repeat(INSS_STAGES, shares_to_counts(INSS_COUNTS, n)))
 
     def by_stage(table):
         return np.array([table[s] for s in stage])

@@ -1,0 +1,61 @@
+"""Simulated cohorts with the truth known: the genes that carry the signal are planted and recorded.
+
+`simulate(kind, n, genes, seed)` draws from `numpy.random.RandomState`, whose stream numpy has promised never to
+change, and rounds to two decimals as public matrices are, so one seed gives one cohort on every machine. The biology
+(which genes, how strong) depends on the seed and on the number of genes alone: a larger `n` adds patients to the same
+disease. Gene names are plainly synthetic (SIM00001).
+"""
+
+from __future__ import annotations
+
+import anndata
+
+from gexlib.cohort import CohortError, nearest
+from gexlib.sources.simulated.neuroblastoma import simulate_neuroblastoma
+from gexlib.sources.simulated.vital import CANCERS, simulate_vital
+
+DEFAULT_SIZES = {"neuroblastoma": (280, 1000)} | dict.fromkeys(CANCERS, (300, 1000))  # samples, genes
+SMALLEST = {"neuroblastoma": 20} | dict.fromkeys(CANCERS, 60)
+SAMPLES = {"neuroblastoma": "patients"} | dict.fromkeys(CANCERS, "aliquots")
+
+
+def load(name: str, samples: str | None = None) -> anndata.AnnData:
+    """Open ``simulated:KIND`` or ``simulated:KIND,n=500,genes=13091,seed=3``.
+
+    `n` counts samples: patients of neuroblastoma, aliquots of vital, vital_coad and vital_kipan, of whom some share a
+    patient. The published shapes are n=280,genes=13091 and n=1212,genes=20021 (326 and 19467, 1020 and 20144).
+
+    Raises
+    ------
+    CohortError : unknown kind or setting, a value that is no whole number, or a samples table is given
+    """
+    if samples:
+        raise CohortError(f"{name}: a simulated cohort brings its own samples table; leave samples out.")
+    kind, *settings = name.removeprefix("simulated:").split(",")
+    numbers = {}
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key not in ("n", "genes", "seed") or not value.isdigit():
+            raise CohortError(f"{name}: cannot read '{setting}'; expected n=, genes= or seed= with a whole number.")
+        numbers[key] = int(value)
+    cohort = simulate(kind, **numbers)
+    cohort.uns["cohort"] = name
+    return cohort
+
+
+def simulate(kind: str, n: int | None = None, genes: int | None = None, seed: int = 1) -> anndata.AnnData:
+    """A simulated cohort of `n` samples x `genes` genes, the same for the same arguments everywhere.
+
+    Raises
+    ------
+    CohortError : unknown kind, or a size too small to hold every class and every planted programme
+    """
+    if kind not in DEFAULT_SIZES:
+        raise CohortError(f"simulated:{kind}: no such simulated cohort ({nearest(kind, DEFAULT_SIZES)}).")
+    default_n, default_genes = DEFAULT_SIZES[kind]
+    n, genes = n or default_n, genes or default_genes
+    if n < SMALLEST[kind] or genes < 100:
+        raise CohortError(
+            f"simulated:{kind}: n={n}, genes={genes}; expected at least {SMALLEST[kind]} {SAMPLES[kind]} and 100 genes."
+        )
+    return simulate_neuroblastoma(n, genes, seed) if kind == "neuroblastoma" else simulate_vital(kind, n, genes, seed)
