@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy.stats import ttest_ind_from_stats
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from gexlib.cohort import CohortError, nearest
+
+GENES_WITHOUT_SURVIVORS = 10  # kept where no gene passes the t-test, so that every fold has a model
 
 
 def scaler(scale: bool):
@@ -39,3 +42,92 @@ def clinical_matrix(obs: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
         if values.isna().any():
             features.append(values.isna().astype(np.float32).rename(f"{column}_missing"))
     return pd.concat(features, axis=1)
+
+
+def welch_p_values(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Two-sided p-value of each gene, (genes,), from Welch's t-test of class 1 against class 0; a constant gene has 1.
+
+    Parameters
+    ----------
+    x : (samples, genes)
+    y : (samples,) of 0 and 1
+
+    Raises
+    ------
+    CohortError : a value is not finite, `y` holds something else, or a class has fewer than two samples
+    """
+    counts = {k: int((np.asarray(y) == k).sum()) for k in (0, 1)}
+    if min(counts.values()) < 2 or sum(counts.values()) != len(x):
+        found = dict(zip(*np.unique(y, return_counts=True), strict=True))
+        found = ", ".join(f"{count} of class {name}" for name, count in found.items())
+        raise CohortError(
+            f"the t-test needs classes 0 and 1, two samples of each at least, for {len(x)} rows; found {found}."
+        )
+    stats = []
+    for k in (0, 1):
+        values = x[np.asarray(y) == k].astype(np.float64)
+        stats += [values.mean(axis=0), values.std(axis=0, ddof=1), counts[k]]
+    bad = np.flatnonzero(~np.isfinite(stats[0] + stats[3]))
+    if bad.size:
+        raise CohortError(f"gene number {bad[0]} holds a value that is not finite; fill or drop it before the t-test.")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p_values = ttest_ind_from_stats(*stats, equal_var=False).pvalue
+    return np.where(np.isnan(p_values), 1.0, p_values)
+
+
+def t_test_correlation(x: np.ndarray, y: np.ndarray, target: int, p: float = 0.001) -> np.ndarray:
+    """The gene choice of DeepNet i (Urda et al. 2017, section 2.2): a t-test, then a filter of correlated genes.
+
+    Stated by the paper: a t-test at p < 0.001, then a correlation filter until the number of genes "is similar" to
+    LASSO's. Assumed: Welch's test (the default of R's t.test); genes are taken by p-value, and one is dropped where its
+    absolute Pearson correlation with a gene already kept is over a threshold; the threshold starts at 0.9 and falls
+    by 0.05, each time from all genes that passed, to the first at which no more than `target` are left. Where no more
+    than `target` pass the t-test, all of them are kept; where none passes, the ten smallest p-values are.
+
+    Parameters
+    ----------
+    x : (samples, genes), training samples alone
+    y : (samples,) of 0 and 1
+    target : genes at most, the mean number that LASSO keeps
+    p : threshold of the t-test
+
+    Returns
+    -------
+    gene numbers, by p-value
+
+    Raises
+    ------
+    CohortError : as `welch_p_values`; or `target` or `p` is out of range
+    """
+    if target < 1 or not 0 < p <= 1:
+        raise CohortError(f"target={target}, p={p}: expected target of 1 or more and 0 < p <= 1.")
+    p_values = welch_p_values(x, y)
+    order = np.argsort(p_values, kind="stable")
+    passed = order[: (p_values < p).sum()]
+    if passed.size == 0:
+        return order[: min(GENES_WITHOUT_SURVIVORS, target)]
+    if passed.size <= target:
+        return passed
+    r = np.abs(_correlations(x[:, passed]))
+    for threshold in np.arange(18, -1, -1) / 20:  # at 0 a single gene is left, so this ends
+        kept = _uncorrelated(r, threshold)
+        if len(kept) <= target:
+            break
+    return passed[kept]
+
+
+def _correlations(x: np.ndarray) -> np.ndarray:
+    """Pearson correlations, (genes, genes) float32; with a constant gene, 0."""
+    z = x - x.mean(axis=0, dtype=np.float64)
+    z = (z / np.maximum(np.linalg.norm(z, axis=0), np.finfo(np.float64).tiny)).astype(np.float32)
+    return z.T @ z
+
+
+def _uncorrelated(r: np.ndarray, threshold: float) -> list[int]:
+    """Positions kept when genes are taken in order and those over `threshold` with a kept one are dropped."""
+    dropped, kept = np.zeros(len(r), dtype=bool), []
+    for gene in range(len(r)):
+        if not dropped[gene]:
+            kept.append(gene)
+            dropped |= r[gene] > threshold
+    return kept
