@@ -19,8 +19,18 @@ def rooms(name):
     return [path for path in SOURCES if path.relative_to(home() / "gexlib").parts[0].removesuffix(".py") == name]
 
 
+def lines_of_code(path):
+    """Lines that hold code: no blank ones, no comments, no docstrings."""
+    text = path.read_text(encoding="utf-8")
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, documented) and ast.get_docstring(node)]
+    prose = {n for node in nodes for n in range(node.body[0].lineno, node.body[0].end_lineno + 1)}
+    numbered = enumerate(text.splitlines(), start=1)
+    return sum(n not in prose and bool(line.strip()) and not line.strip().startswith("#") for n, line in numbered)
+
+
 def test_the_package_stays_small():
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES) < 4000
+    assert sum(map(lines_of_code, SOURCES)) < 4000
 
 
 def test_nothing_imports_the_runner_or_the_command_line():
