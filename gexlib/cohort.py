@@ -260,6 +260,42 @@ def drop_unlabelled(cohort: anndata.AnnData, column: str) -> anndata.AnnData:
     return kept
 
 
+def keep_samples(cohort: anndata.AnnData, condition: str) -> anndata.AnnData:
+    """The samples that meet a condition on the samples table, such as ``cohort == "BRCA"``; the others are counted.
+
+    Raises
+    ------
+    CohortError : the condition cannot be read, or no sample meets it
+    """
+    if not condition:
+        return cohort
+    where = str(cohort.uns.get("cohort", "cohort"))
+    met = meets(cohort, condition)
+    if not met.any():
+        raise CohortError(f"{where}: no sample meets {condition!r}; look at the values of the columns it names.")
+    kept = cohort[met].copy()
+    note_left_out(kept, f"samples without {condition}", int((~met).sum()))
+    return kept
+
+
+def meets(cohort: anndata.AnnData, condition: str) -> np.ndarray:
+    """Which samples meet a condition in pandas' query language, (samples,) bool; all of them where it is empty.
+
+    Raises
+    ------
+    CohortError : the condition cannot be read
+    """
+    if not condition:
+        return np.ones(cohort.n_obs, dtype=bool)
+    try:
+        return cohort.obs.index.isin(cohort.obs.query(condition).index)
+    except Exception as error:  # whatever pandas makes of a misspelt condition
+        raise CohortError(
+            f"{cohort.uns.get('cohort', 'cohort')}: cannot read the condition {condition!r} ({error}); "
+            f"columns of the samples table: {', '.join(map(str, cohort.obs.columns))}."
+        ) from None
+
+
 def note_left_out(cohort: anndata.AnnData, reason: str, count: int) -> None:
     """Count samples or genes that were left out, so that nothing is dropped silently."""
     left_out = cohort.uns["provenance"].setdefault("left_out", {})

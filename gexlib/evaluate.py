@@ -43,7 +43,7 @@ def predictions(
         absent = np.setdiff1d(np.unique(y), y[train])
         if absent.size:
             raise CohortError(f"a training part lacks class number {absent[0]}; use fewer folds or leave it out.")
-    with threadpool_limits(1, user_api="blas"):  # folds are small: one thread is several times faster, and repeats
+    with threadpool_limits(1):  # folds are small: one thread is several times faster, and repeats
         found = [
             fit(x[train], y[train], patients[train], seed + number)(x[test])
             for number, (_, train, test) in enumerate(parts)
@@ -178,7 +178,8 @@ def with_intervals(
     -------
     DataFrame, index metric, columns value, low, high, n (patients)
     """
-    return _summary(_value_and_draws(y, probabilities, patients, statistics, seed), patients)
+    drawn = _value_and_draws(y, probabilities, patients, statistics, seed)
+    return _summary(drawn, _seen(patients, probabilities))
 
 
 def paired_difference(
@@ -192,7 +193,13 @@ def paired_difference(
     """Metrics of `first` minus those of `second` on the same patients, with intervals from the same draws."""
     one = _value_and_draws(y, first, patients, statistics, seed)
     other = _value_and_draws(y, second, patients, statistics, seed)
-    return _summary({metric: one[metric] - other[metric] for metric in one}, patients)
+    return _summary({metric: one[metric] - other[metric] for metric in one}, _seen(patients, first))
+
+
+def _seen(patients: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Patients with a prediction in any repeat."""
+    known = np.isfinite(probabilities).all(axis=-1)
+    return np.asarray(patients)[known if known.ndim == 1 else known.any(axis=0)]
 
 
 def within_folds(parts: Iterable[tuple], samples: int, positive: int = 1) -> list[Callable]:
@@ -214,6 +221,13 @@ def within_folds(parts: Iterable[tuple], samples: int, positive: int = 1) -> lis
         return statistics
 
     return [of_repeat(fold) for fold in folds]
+
+
+def fold_aucs(y: np.ndarray, probabilities: np.ndarray, parts: Iterable[tuple], positive: int = 1) -> pd.DataFrame:
+    """AUC of one class in every test fold: columns repeat, auc; for the repeats that `probabilities` holds."""
+    rows = [(repeat, test) for repeat, _, test in parts if repeat < len(probabilities)]
+    aucs = [class_aucs(y[test], probabilities[repeat, test])[0, positive] for repeat, test in rows]
+    return pd.DataFrame({"repeat": [repeat for repeat, _ in rows], "auc": aucs})
 
 
 def _value_and_draws(y, probabilities, patients, statistics, seed, draws=1000) -> dict[str, np.ndarray]:

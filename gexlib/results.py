@@ -197,6 +197,11 @@ def check_results(content: dict) -> dict:
     return content
 
 
+def lies_above(row: Mapping[str, float], threshold: float, margin: float = 0.0) -> bool | None:
+    """True where an interval lies above the threshold, False where it ends below threshold + margin, else None."""
+    return True if row["low"] > threshold else False if row["high"] < threshold + margin else None
+
+
 def number_with_interval(row: Mapping[str, float | None]) -> str:
     """``0.71 [0.65, 0.77], n = 249``, as far as the parts are known."""
     if row["value"] is None:

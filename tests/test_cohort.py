@@ -14,8 +14,10 @@ from gexlib import CohortError, check_cohort, load_cohort
 from gexlib.cohort import (
     describe_cohort,
     drop_unlabelled,
+    keep_samples,
     label_of,
     make_cohort,
+    meets,
     note_left_out,
     set_inss,
 )
@@ -355,3 +357,15 @@ def test_a_broken_cohort_is_not_saved(tmp_path):
     with pytest.raises(CohortError, match="NaN"):
         save_cohort(cohort, tmp_path / "mine.h5ad")
     assert not list(tmp_path.iterdir())
+
+
+def test_samples_are_kept_by_a_condition_and_the_others_counted():
+    cohort = load_cohort("simulated:vital")
+    kept = keep_samples(cohort, 'tissue == "tumour" and vital == "dead"')
+    assert set(kept.obs["tissue"]) == {"tumour"} and set(kept.obs["vital"]) == {"dead"}
+    assert list(kept.uns["provenance"]["left_out"].values()) == [cohort.n_obs - kept.n_obs]
+    assert keep_samples(cohort, "") is cohort and meets(cohort, "").all()
+    with pytest.raises(CohortError, match="no sample meets"):
+        keep_samples(cohort, 'tissue == "cell line"')
+    with pytest.raises(CohortError, match="cannot read the condition 'tisue == 1'.* tissue"):
+        keep_samples(cohort, "tisue == 1")

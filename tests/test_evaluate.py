@@ -118,3 +118,21 @@ def test_both_macro_definitions_are_there_and_the_averaged_curve_is_not_below_on
 def test_a_share_comes_with_its_wilson_interval():
     value, low, high = evaluate.proportion(30, 54)
     assert (round(value, 4), round(low, 3), round(high, 3)) == (0.5556, 0.424, 0.680)
+
+
+def test_an_auc_within_folds_never_ranks_two_folds_together():
+    y, patients = np.tile([0, 1], 20), np.arange(40)
+    score = np.where(y == 1, 0.6, 0.4) + np.where(np.arange(40) < 20, 0.5, 0.0)
+    p = np.stack([np.column_stack([1 - score, score])] * 2)
+    parts = [(r, np.arange(20) + 20 * (1 - k), np.arange(20) + 20 * k) for r in (0, 1) for k in (0, 1)]
+    table = evaluate.with_intervals(y, p, patients, evaluate.within_folds(parts, 40))
+    assert table.loc["AUC", "value"] == 1.0 and table.loc["AUC", "n"] == 40
+    assert evaluate.weighted_auc(y == 1, score, np.ones((1, 40)))[0] < 1.0
+
+
+def test_only_patients_with_a_prediction_are_counted():
+    y, patients = np.tile([0, 1], 20), np.arange(40)
+    p = np.full((1, 40, 2), np.nan)
+    p[0, :10] = 0.5
+    table = evaluate.with_intervals(y, p, patients, evaluate.within_folds([(0, np.arange(10, 40), np.arange(10))], 40))
+    assert table.loc["AUC", "n"] == 10 and table.loc["AUC", "value"] == 0.5

@@ -10,7 +10,16 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from gexlib.models import lasso
-from gexlib.models.lasso import LassoClassifier, cross_validate, fit_paths, inner_fold_numbers
+from gexlib.models.lasso import (
+    LassoClassifier,
+    cross_validate,
+    fit_paths,
+    held_out_probabilities,
+    inner_fold_numbers,
+    lasso_recipe,
+    over_parts,
+)
+from gexlib.splits import grouped_folds
 
 FAMILIES = {"binomial": "binomial", "gaussian": "squared error"}
 MEASURES = {"deviance": "deviance", "auc": "auc", "mse": "deviance"}
@@ -235,3 +244,21 @@ def test_a_batch_of_training_sets_equals_one_at_a_time(cohort, monkeypatch):
     assert seen == [(3, 3)]
     for one, other in zip(batched, single, strict=True):
         assert one.best == other.best and one.mean == pytest.approx(other.mean, abs=1e-6)
+
+
+def test_a_signature_is_never_empty(cohort):
+    X, y, folds = cohort
+    (found,) = cross_validate(X, np.random.RandomState(3).permutation(y), everyone(y), folds[None])
+    assert len(found.genes()) == 0 or found.best > 0
+    assert len(found.signature) > 0
+
+
+def test_parts_of_a_repeated_cross_validation_give_test_probabilities(cohort):
+    X, y, _ = cohort
+    patients = np.repeat(np.arange(75), 2)
+    parts = list(grouped_folds(y[::2].repeat(2), patients, 3, repeats=2, seed=0))
+    fits = over_parts(X, y[::2].repeat(2), patients, parts, inner_folds=4, end_early=True)
+    said = held_out_probabilities(fits, parts, len(y))
+    assert said.shape == (2, 150, 2) and said.sum(axis=2) == pytest.approx(np.ones((2, 150)))
+    first = lasso_recipe(4)(X[parts[0][1]], y[::2].repeat(2)[parts[0][1]], patients[parts[0][1]], 0)
+    assert said[0, parts[0][2]] == pytest.approx(first(X[parts[0][2]]), abs=1e-6)

@@ -8,7 +8,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from gexlib import evaluate
-from gexlib.models.linear import class_shares_recipe, fixed_ridge, gene_coefficients, pair_auc, ridge_recipe
+from gexlib.models.linear import (
+    after_t_test,
+    class_shares_recipe,
+    fixed_ridge,
+    gene_coefficients,
+    pair_auc,
+    ridge_recipe,
+)
 from gexlib.models.mlp import inss_network
 from gexlib.sources.simulated import simulate
 from gexlib.splits import grouped_folds
@@ -157,3 +164,17 @@ def test_the_jax_backend_trains_and_explains_as_well():
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
     assert done.stdout.split() == ["jax", "True", "2"], done.stderr[-500:]
+
+
+def test_genes_are_chosen_by_t_test_from_training_samples_alone():
+    rng = np.random.RandomState(0)
+    x, y = rng.standard_normal((60, 30)).astype(np.float32), np.arange(60) % 2
+    x[:, 4] += 3 * y
+    seen = []
+
+    def fit(x, y, patients, seed):
+        seen.append(x)
+        return lambda new: np.column_stack([-new[:, 0], new[:, 0]])
+
+    predict = after_t_test(fit, 1)(x[:40], y[:40], np.arange(40), 0)
+    assert (seen[0][:, 0] == x[:40, 4]).all() and (predict(x[40:])[:, 1] == x[40:, 4]).all()

@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from gexlib.evaluate import placed, weighted_auc
 from gexlib.models.lockstep import BLOCK, Lockstep, Path
-from gexlib.splits import grouped_folds
+from gexlib.splits import at_most, grouped_folds
 
 SUREST = np.log(1e5 - 1)  # the deviance takes no probability beyond 1e-5 and 1 - 1e-5, as cv.glmnet has it
 PATIENCE = 15  # values of lambda past the best one before a path may end early
@@ -55,6 +55,13 @@ class CrossValidated:
     def lambda_1se(self) -> float:
         """The largest lambda whose mean is within one standard error of the best."""
         return float(self.path.lambdas[self.best_1se])
+
+    @property
+    def signature(self) -> np.ndarray:
+        """Columns of X kept at `lambda_min`; where that keeps none, those at the largest lambda that keeps any."""
+        counts = self.path.coefficients.getnnz(axis=1)
+        at = self.best if counts[self.best] else int(np.argmax(counts > 0))
+        return np.sort(self.path.coefficients[at].indices)
 
     def genes(self, at: str = "lambda_min") -> np.ndarray:
         """Columns of X with a coefficient at `lambda_min` or `lambda_1se`."""
@@ -232,7 +239,7 @@ def over_parts(
     return cross_validate(X, y, masks, inner, **options)
 
 
-def test_probabilities(fits: Sequence[CrossValidated], parts: Sequence[tuple], samples: int) -> np.ndarray:
+def held_out_probabilities(fits: Sequence[CrossValidated], parts: Sequence[tuple], samples: int) -> np.ndarray:
     """What binomial fits of `over_parts` say of their test rows at lambda_min, (repeats, samples, 2)."""
     logits = [fit.predictor[test, 0] for fit, (_, _, test) in zip(fits, parts, strict=True)]
     return placed(parts, [np.column_stack([expit(-eta), expit(eta)]) for eta in logits], samples)
@@ -375,6 +382,16 @@ class LassoClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The likelier class."""
         return self.classes_[(self.predict_proba(X)[:, 1] > 0.5).astype(int)]
+
+
+def lasso_recipe(inner_folds: int = 10, alpha: float = 1.0) -> Callable:
+    """A fitting recipe (x, y, patients, seed) -> predict, for `evaluate.predictions`: lambda_min, path ended early."""
+
+    def fit(x, y, patients, seed):
+        model = LassoClassifier(folds=at_most(inner_folds, y, patients), alpha=alpha, end_early=True, seed=seed)
+        return model.fit(x, y, groups=patients).predict_proba
+
+    return fit
 
 
 def inner_fold_numbers(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:

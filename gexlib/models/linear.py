@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from gexlib.evaluate import class_auc_scores, predictions, with_intervals
+from gexlib.prep import welch_p_values
 from gexlib.splits import at_most, grouped_folds
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # scikit-learn's C on z-scored genes; smaller is stronger
@@ -66,6 +67,17 @@ def ridge_recipe(inner_folds: int = 3) -> Callable:
         return ridge(inner).fit(x, y).predict_proba
 
     return fit
+
+
+def after_t_test(fit: Callable, genes: int) -> Callable:
+    """The recipe `fit` on the genes with the smallest p-values (Welch) among the training samples it is given."""
+
+    def fit_chosen(x, y, patients, seed):
+        chosen = np.argsort(welch_p_values(x, y), kind="stable")[:genes]
+        predict = fit(x[:, chosen], y, patients, seed)
+        return lambda new: predict(new[:, chosen])
+
+    return fit_chosen
 
 
 def columns_recipe() -> Callable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -189,3 +189,16 @@ def autoencoder_codes(
     model.fit(z, z, batch_size=32, epochs=epochs, shuffle=False, verbose=0)
     encoder = keras.Model(inputs, codes)
     return tuple(keras.ops.convert_to_numpy(encoder(values)) for values in (z, z_new))
+
+
+def compressed(fit: Callable, width: int = 32) -> Callable:
+    """The recipe `fit` on the codes of `autoencoder_codes` instead of the genes."""
+
+    def fit_compressed(x, y, patients, seed):
+        def predict(new):
+            codes, new_codes = autoencoder_codes(x, new, width, seed=seed)
+            return fit(codes, y, patients, seed)(new_codes)
+
+        return predict
+
+    return fit_compressed
