@@ -110,20 +110,22 @@ def growth(table: pd.DataFrame, x: str, title: str, ylabel: str, ax: plt.Axes | 
     return ax
 
 
-def regularisation_path(table: pd.DataFrame, coefficients: np.ndarray, chosen: dict[str, float], title: str) -> plt.Axes:
+def regularisation_path(
+    table: pd.DataFrame, coefficients: np.ndarray, chosen: dict[str, float], title: str
+) -> plt.Axes:
     """Coefficients (lambdas, genes) along a path; beside them, `mean` and `error` of `table` by its column `lambda`.
 
     `chosen` are values of lambda to mark, by name. Returns the Axes on the right.
     """
     _, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
     left.plot(table["lambda"], coefficients, lw=0.7)
-    left.set(xscale="log", xlabel="λ", ylabel="coefficient of a z-scored gene", title="Path")
+    left.set(xscale="log", xlabel="λ", ylabel="coefficient of a z-scored gene", title=title)
     right.fill_between(table["lambda"], table["mean"] - table["error"], table["mean"] + table["error"], color="0.85")
     right.plot(table["lambda"], table["mean"], color=PALETTE[0])
     for style, (name, value) in zip(("-", "--", ":"), chosen.items(), strict=False):
         for ax in (left, right):
             ax.axvline(value, color="0.3", ls=style, lw=0.9, label=name)
-    right.set(xscale="log", xlabel="λ", ylabel="deviance, inner folds ± 1 SE", title=title)
+    right.set(xscale="log", xlabel="λ", ylabel="deviance, inner folds ± 1 SE", title="Choice of λ")
     right.legend(fontsize=8)
     return right
 

@@ -32,7 +32,32 @@ def test_the_table_of_real_results_is_the_committed_one(results, part):
         assert row in README, row
 
 
+STUDY_05 = {
+    "KIPAN, miRNA": "mirna_kipan", "BRCA, mRNA": "tcga_brca", "BRCA, miRNA": "mirna_brca", "COAD, miRNA": "mirna_coad",
+    "ER status": "tcga_brca_er", "Basal": "tcga_brca_basal",
+}  # fmt: skip
+
+
+def table_of_05() -> list[str]:
+    """Markdown rows: AUC of each model of the corrected protocol, a column a cohort or label."""
+    cells: dict[str, list[str]] = {}
+    for name in STUDY_05.values():
+        content = json.loads((home() / "results" / "05" / f"{name}.json").read_text(encoding="utf-8"))
+        for row in content["rows"]:
+            if (row["protocol"], row["part"], row["metric"]) == ("corrected", "cross-validation", "AUC"):
+                cell = f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+                cells.setdefault(row["model"], []).append(cell)
+    return [f"| {model} | " + " | ".join(values) + " |" for model, values in cells.items()]
+
+
+def test_the_table_of_study_05_is_the_committed_one():
+    rows = table_of_05()
+    assert len(rows) > 5 and "| model | " + " | ".join(STUDY_05) + " |" in README
+    for row in rows:
+        assert row in README, row
+
+
 def test_every_command_of_the_readme_exists():
     makefile = (home() / "Makefile").read_text(encoding="utf-8")
-    for target in ("run", "test", "test-system", "lab", "baselines"):
+    for target in ("run", "test", "test-system", "bench", "lab", "baselines"):
         assert f"make {target}" in README and f"\n{target}:" in makefile
