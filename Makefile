@@ -7,7 +7,7 @@ endif
 EXTRAS ?= dev
 INSTALLED := .venv/installed-$(EXTRAS)
 
-.PHONY: run test test-system lab baselines lock lint clean
+.PHONY: run test test-system bench lab baselines lock lint clean
 
 run: $(INSTALLED)  ## build the environment, execute every notebook on its embedded cohort, say where the results lie
 	$(BIN)/python -m gexlib run all
@@ -17,6 +17,9 @@ test: $(INSTALLED)  ## everything that pip alone can test; every notebook is exe
 
 test-system: $(INSTALLED)  ## what needs a scheduler, a browser or R; each missing one is skipped with its reason
 	$(BIN)/python -m pytest tests -m system
+
+bench: $(INSTALLED)  ## our speeds beside those of other programs (benchmarks/README.md); needs R, glmnet and a quiet machine
+	$(BIN)/python benchmarks/lasso_glmnet.py && $(BIN)/python benchmarks/deepnet_population.py
 
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
