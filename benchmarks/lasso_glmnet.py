@@ -33,7 +33,7 @@ import numba
 import numpy as np
 import psutil
 from cv_glmnet import Glmnet, run_glmnet
-from sklearn.model_selection import RepeatedStratifiedKFold, StratifiedKFold
+from sklearn.model_selection import RepeatedStratifiedKFold
 
 from gexlib import load_cohort
 from gexlib.models.lasso import CrossValidated, cross_validate, inner_fold_numbers
@@ -91,7 +91,7 @@ def ours(X, y, folds, **options) -> tuple[float, CrossValidated]:
 
 def compile_all(X, y, folds) -> None:
     """Have numba compile everything, on some of the genes."""
-    ours(X[:, :2000], y, folds, n_lambdas=12)
+    ours(X[:, :300], y, folds, lambdas=np.geomspace(0.1, 0.02, 12))
 
 
 def timed(X, y, folds, repeats: tuple[int, int], folder: Path) -> tuple[dict, CrossValidated, Glmnet]:
@@ -218,9 +218,7 @@ def outer_sets(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     masks, inner = np.zeros((200, len(y)), bool), np.full((200, len(y)), -1)
     outer = RepeatedStratifiedKFold(n_splits=10, n_repeats=20, random_state=0)
     for i, (train, _) in enumerate(outer.split(y, y)):
-        masks[i, train] = True
-        for number, (_, held) in enumerate(StratifiedKFold(10, shuffle=True, random_state=i).split(train, y[train])):
-            inner[i, train[held]] = number
+        masks[i, train], inner[i, train] = True, inner_fold_numbers(y[train], train, 10, seed=i)
     return masks, inner
 
 
