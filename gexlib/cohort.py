@@ -263,6 +263,8 @@ def drop_unlabelled(cohort: anndata.AnnData, column: str) -> anndata.AnnData:
 def keep_samples(cohort: anndata.AnnData, condition: str) -> anndata.AnnData:
     """The samples that meet a condition on the samples table, such as ``cohort == "BRCA"``; the others are counted.
 
+    The condition becomes part of the cohort's name, so that titles and results tell one part from another.
+
     Raises
     ------
     CohortError : the condition cannot be read, or no sample meets it
@@ -274,6 +276,7 @@ def keep_samples(cohort: anndata.AnnData, condition: str) -> anndata.AnnData:
     if not met.any():
         raise CohortError(f"{where}: no sample meets {condition!r}; look at the values of the columns it names.")
     kept = cohort[met].copy()
+    kept.uns["cohort"] = f"{where}, {condition}"
     note_left_out(kept, f"samples without {condition}", int((~met).sum()))
     return kept
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -140,7 +141,13 @@ class Record:
         self.content["timings"][what] = round(time.perf_counter() - start, 2)
 
     def figure(self, figure, name: str, caption: str, numbers: object) -> None:
-        """Save a matplotlib figure as PNG, and the numbers it draws, with its caption, as JSON beside it."""
+        """Save a matplotlib figure as PNG, and the numbers it draws, with its caption, as JSON beside it.
+
+        Titles too long for their axes are broken into lines.
+        """
+        for ax in figure.axes:
+            inches = ax.get_position().width * figure.get_figwidth()
+            ax.set_title(textwrap.fill(ax.get_title(loc="left"), int(12 * inches)), loc="left")
         folder = self.folder / "figures"
         with written_whole(folder / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png")

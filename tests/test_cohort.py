@@ -364,6 +364,7 @@ def test_samples_are_kept_by_a_condition_and_the_others_counted():
     kept = keep_samples(cohort, 'tissue == "tumour" and vital == "dead"')
     assert set(kept.obs["tissue"]) == {"tumour"} and set(kept.obs["vital"]) == {"dead"}
     assert list(kept.uns["provenance"]["left_out"].values()) == [cohort.n_obs - kept.n_obs]
+    assert kept.uns["cohort"] == 'simulated:vital, tissue == "tumour" and vital == "dead"'
     assert keep_samples(cohort, "") is cohort and meets(cohort, "").all()
     with pytest.raises(CohortError, match="no sample meets"):
         keep_samples(cohort, 'tissue == "cell line"')

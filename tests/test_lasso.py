@@ -154,6 +154,22 @@ def test_more_samples_than_genes_and_a_single_gene():
     assert path.coefficients[-1].toarray()[0, 0] == pytest.approx(1.5, abs=0.6)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_path_arrives_where_correlated_genes_come_to_separate_the_classes():
+    rng = np.random.RandomState(1)
+    Z = rng.standard_normal((240, 12)) @ rng.standard_normal((12, 160)) + 0.3 * rng.standard_normal((240, 160))
+    X = np.clip(6 + Z, 0, None)
+    X[:, 1], X[:, 2] = X[:, 0], X[:, 3] + 1e-4 * rng.standard_normal(240)
+    y = (rng.standard_normal(240) + 0.3 * Z[:, 0] > 1).astype(int)
+    (path,) = fit_paths(X, y, everyone(y))
+    assert ((path.linear_predictor(X, 99) > 0) == y).all()
+    for at in (50, 99):
+        gradient, beta = gradients(X, y, path, at)
+        assert np.abs(gradient).max() <= path.lambdas[at] * 1.001
+        active = beta != 0
+        assert gradient[active] == pytest.approx(path.lambdas[at] * np.sign(beta[active]), rel=1e-3)
+
+
 def test_constant_genes_are_never_chosen_and_are_counted(cohort):
     X, y, folds = cohort
     X = X.copy()

@@ -55,7 +55,9 @@ def test_a_row_that_breaks_the_schema_is_refused_with_its_place(record):
 def test_a_figure_is_saved_with_the_numbers_it_draws(record, tmp_path):
     fig, ax = plt.subplots()
     ax.plot([1, 2])
+    ax.set_title("A title " * 20, loc="left")
     record.figure(fig, "line", "A line, n = 2.", [1.0, 2.0])
+    assert len(ax.get_title(loc="left").splitlines()) > 1
     drawn = json.loads((tmp_path / "figures" / "line.json").read_text())
     assert drawn == {
         "caption": "A line, n = 2.",

@@ -83,19 +83,16 @@ def _model(A, rows, gamma, intercept, y, weight, logistic, eta, residual, curvat
 
 @_compiled
 def _gram(A, rows, known, curvature, H, c):
-    """Rows from `known` on of the Gram matrix H, weighted and centred (the intercept eliminated), and of c = A w.
-
-    Single precision suffices: H shapes steps, not solutions.
-    """
+    """Rows from `known` on of the Gram matrix H, weighted and centred (the intercept eliminated), and of c = A w."""
     a, n, total = rows.size, curvature.size, curvature.sum()
-    new = np.empty((a - known, n), np.float32)
+    new = np.empty((a - known, n), H.dtype)
     for k in range(known, a):
         row, c[k] = A[rows[k]], 0.0
         for i in range(n):
             v = row[i] * curvature[i]
             new[k - known, i] = v
             c[k] += v
-    chunk = np.empty((64, n), np.float32)
+    chunk = np.empty((64, n), H.dtype)
     for start in range(0, a, 64):
         stop, first = min(start + 64, a), max(start, known)
         for k in range(start, stop):
@@ -112,30 +109,59 @@ def _gram(A, rows, known, curvature, H, c):
 
 
 @_compiled
+def _move(H, gradient, value, k, change, ridge):
+    """Change one coefficient, and with it the gradient of the quadratic model."""
+    value[k] += change
+    row = H[k]
+    for j in range(value.size):
+        gradient[j] -= change * row[j]
+    gradient[k] -= ridge[k] * change
+
+
+@_compiled
+def _leap(H, gradient, value, penalty, ridge):
+    """Move all coefficients in use towards the minimum for their signs, until there or until one of them is zero."""
+    used = np.flatnonzero(value)
+    a = used.size
+    curved, pull = np.empty((a, a)), np.empty(a)
+    for i in range(a):
+        for j in range(a):
+            curved[i, j] = H[used[i], used[j]]
+        curved[i, i] += ridge[used[i]] + 1e-9 * curved[i, i]
+        pull[i] = gradient[used[i]] - penalty[used[i]] * np.sign(value[used[i]])
+    change = np.linalg.solve(curved, pull)
+    step, first = 1.0, -1
+    for i in range(a):
+        if change[i] * value[used[i]] < 0 and step * abs(change[i]) >= abs(value[used[i]]):
+            step, first = abs(value[used[i]] / change[i]), i
+    for i in range(a):
+        _move(H, gradient, value, used[i], -value[used[i]] if i == first else step * change[i], ridge)
+
+
+@_compiled
 def _descend(H, gradient, gamma, penalty, ridge, tolerance):
-    """Coordinate descent on the quadratic model; returns the change of gamma."""
-    a = gamma.size
-    delta = np.zeros(a)
-    for _ in range(1000):
+    """Minimise the quadratic model by coordinate descent; returns the change of gamma.
+
+    Where genes are too alike for it to arrive soon, a direct solution for the genes in use comes between the sweeps.
+    """
+    value = gamma.copy()
+    for sweep in range(1, 1001):
         worst = 0.0
-        for k in range(a):
+        for k in range(value.size):
             curved = H[k, k]
             if curved <= 1e-12:
                 continue
-            old = gamma[k] + delta[k]
-            pull = gradient[k] + (curved + ridge[k]) * old
+            pull = gradient[k] + (curved + ridge[k]) * value[k]
             new = np.sign(pull) * max(abs(pull) - penalty[k], 0.0) / (curved + ridge[k])
-            change = new - old
+            change = new - value[k]
             if change != 0.0:
-                delta[k] += change
-                row = H[k]
-                for j in range(a):
-                    gradient[j] -= change * row[j]
-                gradient[k] -= ridge[k] * change
+                _move(H, gradient, value, k, change, ridge)
                 worst = max(worst, abs(change) * curved)
         if worst <= tolerance:
             break
-    return delta
+        if sweep % 50 == 0:
+            _leap(H, gradient, value, penalty, ridge)
+    return value - gamma
 
 
 @_compiled
@@ -289,7 +315,7 @@ def _by_set(pairs: np.ndarray) -> list[tuple[int, np.ndarray]]:
 class _TrainingSet:
     """One training set on its way along the path: working genes, Gram matrix and the last two solutions."""
 
-    def __init__(self, weight: np.ndarray, y: np.ndarray, logistic: bool):
+    def __init__(self, weight: np.ndarray, y: np.ndarray, logistic: bool, precision: type):
         share = weight @ y
         self.weight = weight
         self.genes = np.empty(0, np.int64)
@@ -297,7 +323,7 @@ class _TrainingSet:
         self.solutions = np.zeros((2, 1))  # intercept, then a coefficient a working gene
         self.solutions[:, 0] = np.log(share / (1 - share)) if logistic else share
         self.start = 0  # how many of them were solved for
-        self.H, self.c, self.reference, self.known = np.empty((0, 0), np.float32), np.empty(0), np.zeros(len(y)), 0
+        self.H, self.c, self.reference, self.known = np.empty((0, 0), precision), np.empty(0), np.zeros(len(y)), 0
 
     def drop_idle(self) -> np.ndarray:
         """Forget working genes that were zero twice, once they are many; returns them."""
@@ -318,7 +344,7 @@ class _TrainingSet:
         self.solutions = np.pad(self.solutions, ((0, 0), (0, genes.size)))
         if self.genes.size > len(self.c):
             size = int(1.5 * self.genes.size) + 32
-            H, c = np.empty((size, size), np.float32), np.empty(size)
+            H, c = np.empty((size, size), self.H.dtype), np.empty(size)
             H[: self.known, : self.known], c[: self.known] = self.H[: self.known, : self.known], self.c[: self.known]
             self.H, self.c = H, c
 
@@ -336,7 +362,10 @@ class Lockstep:
         self.scale = np.empty((p, len(masks)), np.float32)
         share = np.ascontiguousarray(weights.T, dtype=np.float32)
         list(pool.map(lambda chunk: self._standardise(chunk, share), self.chunks))
-        self.sets = [_TrainingSet(weight, y, logistic) for weight in weights]
+        # The Gram matrix shapes steps, not solutions, so float32 would do; but with more samples than genes a path may
+        # go on until few samples still count, where rounded steps no longer arrive.
+        precision = np.float32 if n < p else np.float64
+        self.sets = [_TrainingSet(weight, y, logistic, precision) for weight in weights]
         self.working = np.zeros((p, len(masks)), bool)
         self.gradients = np.zeros((2, p, len(masks)), np.float32)  # at the last two lambdas
         self.slot, self.A, self.used = np.full(p, -1), np.empty((min(p, 512), n)), 0
