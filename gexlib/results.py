@@ -147,7 +147,7 @@ class Record:
         """
         for ax in figure.axes:
             inches = ax.get_position().width * figure.get_figwidth()
-            ax.set_title(textwrap.fill(ax.get_title(loc="left"), int(12 * inches)), loc="left")
+            ax.set_title(textwrap.fill(ax.get_title(loc="left"), max(20, int(12 * inches))), loc="left")
         folder = self.folder / "figures"
         with written_whole(folder / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png")

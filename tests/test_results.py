@@ -58,6 +58,8 @@ def test_a_figure_is_saved_with_the_numbers_it_draws(record, tmp_path):
     ax.set_title("A title " * 20, loc="left")
     record.figure(fig, "line", "A line, n = 2.", [1.0, 2.0])
     assert len(ax.get_title(loc="left").splitlines()) > 1
+    fig.add_axes((0.95, 0.1, 0.005, 0.8))  # as narrow as a colour bar
+    record.figure(fig, "line", "A line, n = 2.", [1.0, 2.0])
     drawn = json.loads((tmp_path / "figures" / "line.json").read_text())
     assert drawn == {
         "caption": "A line, n = 2.",
