@@ -1,4 +1,4 @@
-"""Training: one quiet import of Keras, seeds and threads, and full-batch training compiled once a shape.
+"""Training: one quiet import of Keras, seeds and threads, and training compiled once a shape.
 
 Other modules take `keras` from here, so that the framework is loaded in one place: without its start-up messages, on
 a fixed number of threads, and without claiming all the memory of a GPU.
@@ -74,7 +74,10 @@ class Trainer:
         self.optimizer = keras.optimizers.Adam(learning_rate)
         self.optimizer.build(self.model.trainable_variables)
         self._optimizer_start = [keras.ops.convert_to_numpy(v) for v in self.optimizer.variables]
-        self._advance = _compiled_steps(self.model, self.optimizer)
+        self._advance = self._compile()
+
+    def _compile(self) -> Callable:
+        return _compiled(self.model, self.optimizer, tensorflow=_tensorflow_steps, jax=_jax_steps)
 
     def fit(
         self,
@@ -127,9 +130,7 @@ class Trainer:
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Class probabilities, (samples, classes)."""
-        logits = keras.ops.convert_to_numpy(self.model(np.asarray(x, dtype=np.float32), training=False))
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
-        return exponentials / exponentials.sum(axis=1, keepdims=True)
+        return softmax(keras.ops.convert_to_numpy(self.model(np.asarray(x, dtype=np.float32), training=False)))
 
     def _start_again(self, seed: int) -> None:
         with _quiet_start():  # on the jax backend the seeding loads TensorFlow
@@ -144,6 +145,113 @@ class Trainer:
         weight = np.ones(len(x), dtype=np.float32)
         x, y = np.asarray(x, dtype=np.float32), np.asarray(y, dtype=np.int32)
         return np.pad(x, ((0, short), (0, 0))), np.pad(y, (0, short)), np.pad(weight, (0, short))
+
+
+class BatchTrainer(Trainer):
+    """A classifier network trained in batches, each epoch one compiled program; compiled once for many trainings.
+
+    As `keras.Model.fit` does it, with Adam and a fresh order of samples every epoch, but without a call of Python a
+    batch (Mostavi et al. 2020, section 2.4: batches of 128, Adam at 0.001).
+
+    Parameters
+    ----------
+    build, learning_rate, rows : as of `Trainer`
+    batch : samples a step
+    """
+
+    def __init__(self, build: Callable[[], keras.Model], learning_rate: float = 1e-3, rows: int = 0, batch: int = 128):
+        super().__init__(build, learning_rate, rows)
+        self.batch = batch
+
+    def _compile(self) -> Callable:
+        return _compiled(self.model, self.optimizer, tensorflow=_tensorflow_epoch, jax=_jax_epoch)
+
+    def fit(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        *,
+        epochs: int,
+        seed: int,
+        validation: tuple[np.ndarray, np.ndarray] | None = None,
+        stop_on: str = "",
+        patience: int = 4,
+    ) -> dict[str, list[float]]:
+        """Train from fresh weights.
+
+        Parameters
+        ----------
+        x : (samples, genes) float32
+        y : (samples,) class numbers from 0
+        epochs : at most
+        seed : of the weights, of the order of samples and of dropout
+        validation : x and y that take no part in the steps; the loss and accuracy on them are recorded
+        stop_on : "training accuracy" ends when that has not risen for `patience` epochs, as published; "validation
+            loss" ends when that has not fallen, and returns to the best weights; "" runs all epochs
+
+        Returns
+        -------
+        dict with, for each epoch, its number, training ``loss`` and ``accuracy`` (running, as `fit` of Keras reports
+        them) and, where asked for, ``validation loss`` and ``validation accuracy``
+
+        Raises
+        ------
+        ValueError : an unknown `stop_on`, or no validation samples to stop on
+        """
+        if stop_on not in ("", "training accuracy", "validation loss"):
+            raise ValueError(f"stop_on is {stop_on!r}; expected training accuracy, validation loss or nothing.")
+        if stop_on == "validation loss" and validation is None:
+            raise ValueError("stop_on is 'validation loss', but there are no validation samples; pass validation.")
+        self._start_again(seed)
+        rng, n = np.random.default_rng(seed), len(x)
+        x, y, _ = self._padded(x, y)
+        x, y = keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(y)
+        history: dict[str, list[float]] = {"epoch": []}
+        best, best_weights, waited = np.inf, None, 0
+        for epoch in range(1, epochs + 1):
+            loss, right = self._advance(x, y, *_batches(rng.permutation(n), self.batch, len(x)))
+            found = {"epoch": epoch, "loss": float(loss) / n, "accuracy": float(right) / n}
+            if validation is not None:
+                said = self.predict(validation[0])
+                found["validation loss"] = log_loss_of(said, validation[1])
+                found["validation accuracy"] = float((said.argmax(axis=1) == validation[1]).mean())
+            for name, value in found.items():
+                history.setdefault(name, []).append(value)
+            current = -found["accuracy"] if stop_on == "training accuracy" else found.get(stop_on, -epoch)
+            if current < best:
+                best, waited = current, 0
+                best_weights = self.model.get_weights() if stop_on == "validation loss" else None
+            elif (waited := waited + 1) >= patience:
+                break
+        if best_weights is not None:
+            self.model.set_weights(best_weights)
+        return history
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Class probabilities, (samples, classes); in batches of one size, so that memory is bounded."""
+        return softmax(logits_of(self.model, x))
+
+
+def logits_of(model: keras.Model, x: np.ndarray, batch: int = 256) -> np.ndarray:
+    """What a network says of samples, (samples, classes), in test mode; the last batch is padded to the size of all."""
+    parts = []
+    for start in range(0, len(x), batch):
+        part = np.asarray(x[start : start + batch], dtype=np.float32)
+        padded = np.pad(part, ((0, batch - len(part)), (0, 0)))
+        parts.append(model.predict_on_batch(padded)[: len(part)])
+    return np.concatenate(parts)
+
+
+def _batches(order: np.ndarray, batch: int, rows: int) -> tuple[np.ndarray, np.ndarray, np.int32]:
+    """Samples in `order` cut into batches: row numbers and weights, (batches, batch), and how many batches are used.
+
+    The last batch is filled up with samples of weight 0, and the arrays to the number of batches that `rows` need.
+    """
+    used = -(-len(order) // batch)
+    size = -(-rows // batch) * batch
+    numbers = np.resize(order, size).astype(np.int32).reshape(-1, batch)
+    weights = (np.arange(size) < len(order)).astype(np.float32).reshape(-1, batch)
+    return numbers, weights, np.int32(used)
 
 
 def network_recipe(trainer: Trainer, steps: int, *, scale: bool, stop_early: bool) -> Callable:
@@ -171,6 +279,12 @@ def network_recipe(trainer: Trainer, steps: int, *, scale: bool, stop_early: boo
     return fit
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Class probabilities of logits, (samples, classes), in double precision."""
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
 def log_loss_of(probabilities: np.ndarray, y: np.ndarray) -> float:
     """Mean cross-entropy of the true classes, natural logarithm."""
     return float(-np.log(np.clip(probabilities[np.arange(len(y)), y], 1e-12, None)).mean())
@@ -181,13 +295,21 @@ def _weighted_loss(logits, y, weight):
     return keras.ops.sum(losses * weight) / keras.ops.sum(weight)
 
 
-def _compiled_steps(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Callable:
-    """A function (x, y, weight, steps) -> last loss that runs all its steps inside one compiled loop."""
-    if keras.backend.backend() == "tensorflow":
-        return _tensorflow_steps(model, optimizer)
-    if keras.backend.backend() == "jax":
-        return _jax_steps(model, optimizer)
-    raise ValueError(f"KERAS_BACKEND={keras.backend.backend()}: gexlib trains on tensorflow or jax; set one of them.")
+def _weighted_hits(logits, y, weight):
+    """Samples whose largest logit is that of their class, by weight."""
+    hits = keras.ops.equal(*(keras.ops.cast(v, "int32") for v in (keras.ops.argmax(logits, axis=1), y)))
+    return keras.ops.sum(weight * keras.ops.cast(hits, "float32"))
+
+
+def _compiled(model: keras.Model, optimizer: keras.optimizers.Optimizer, **ways: Callable) -> Callable:
+    """The training function of the backend in use: many steps in one compiled program.
+
+    A full batch, (x, y, weight, steps) -> last loss; in batches, (x, y, numbers, weights, batches) -> summed loss and
+    number of samples classified right.
+    """
+    if keras.backend.backend() not in ways:
+        raise ValueError(f"KERAS_BACKEND={keras.backend.backend()}: gexlib trains on {' or '.join(ways)}; set one.")
+    return ways[keras.backend.backend()](model, optimizer)
 
 
 def _tensorflow_steps(model, optimizer):
@@ -205,32 +327,98 @@ def _tensorflow_steps(model, optimizer):
     return lambda x, y, weight, steps: advance(*map(tf.convert_to_tensor, (x, y, weight)), tf.constant(steps))
 
 
+def _tensorflow_epoch(model, optimizer):
+    import tensorflow as tf
+
+    genes = model.input_shape[1]
+    shapes = ([None, genes], tf.float32), ([None], tf.int32), ([None, None], tf.int32), ([None, None], tf.float32)
+
+    @tf.function(input_signature=[tf.TensorSpec(*shape) for shape in shapes] + [tf.TensorSpec([], tf.int32)])
+    def advance(x, y, numbers, weights, batches):
+        total, right = tf.constant(0.0), tf.constant(0.0)
+        for i in tf.range(batches):
+            labels, weight = tf.gather(y, numbers[i]), weights[i]
+            with tf.GradientTape() as tape:
+                logits = model(tf.gather(x, numbers[i]), training=True)
+                loss = _weighted_loss(logits, labels, weight)
+            optimizer.apply(tape.gradient(loss, model.trainable_variables))
+            total += loss * tf.reduce_sum(weight)
+            right += _weighted_hits(logits, labels, weight)
+        return total, right
+
+    return advance
+
+
+def _jax_gradient(model):
+    """(weights, state, x, y, weight) -> ((loss, (state, logits)), gradients)."""
+    import jax
+
+    def loss_of(weights, state, x, y, weight):
+        logits, state = model.stateless_call(weights, state, x, training=True)
+        return _weighted_loss(logits, y, weight), (state, logits)
+
+    return jax.value_and_grad(loss_of, has_aux=True)
+
+
+def _jax_values(model, optimizer):
+    """The variables of weights, state and moments, as groups of plain arrays; and a function that writes new ones."""
+    groups = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
+
+    def write(values):
+        for group, new in zip(groups, values, strict=True):
+            for variable, value in zip(group, new, strict=True):
+                variable.assign(value)
+
+    return [[v.value for v in group] for group in groups], write
+
+
+def _jax_epoch(model, optimizer):
+    import jax
+    import jax.numpy as jnp
+
+    gradient_of = _jax_gradient(model)
+
+    @jax.jit
+    def advance(groups, x, y, numbers, weights, batches):
+        def step(i, carried):
+            (trained, state, moments), total, right = carried
+            labels, weight = y[numbers[i]], weights[i]
+            (loss, (state, logits)), gradients = gradient_of(trained, state, x[numbers[i]], labels, weight)
+            trained, moments = optimizer.stateless_apply(moments, gradients, trained)
+            right += _weighted_hits(logits, labels, weight)
+            return [trained, state, moments], total + loss * weight.sum(), right
+
+        return jax.lax.fori_loop(0, batches, step, (groups, jnp.float32(0), jnp.float32(0)))
+
+    def run(x, y, numbers, weights, batches):
+        groups, write = _jax_values(model, optimizer)
+        groups, total, right = advance(groups, x, y, numbers, weights, batches)
+        write(groups)
+        return total, right
+
+    return run
+
+
 def _jax_steps(model, optimizer):
     import jax
     import jax.numpy as jnp
 
-    def loss_of(weights, state, x, y, weight):
-        logits, state = model.stateless_call(weights, state, x, training=True)
-        return _weighted_loss(logits, y, weight), state
-
-    gradient_of = jax.value_and_grad(loss_of, has_aux=True)
+    gradient_of = _jax_gradient(model)
 
     @jax.jit
-    def advance(weights, state, moments, x, y, weight, steps):
+    def advance(groups, x, y, weight, steps):
         def step(_, carried):
-            weights, state, moments, _ = carried
-            (loss, state), gradients = gradient_of(weights, state, x, y, weight)
-            weights, moments = optimizer.stateless_apply(moments, gradients, weights)
-            return weights, state, moments, loss
+            (trained, state, moments), _ = carried
+            (loss, (state, _)), gradients = gradient_of(trained, state, x, y, weight)
+            trained, moments = optimizer.stateless_apply(moments, gradients, trained)
+            return [trained, state, moments], loss
 
-        return jax.lax.fori_loop(0, steps, step, (weights, state, moments, jnp.float32(0)))
+        return jax.lax.fori_loop(0, steps, step, (groups, jnp.float32(0)))
 
     def run(x, y, weight, steps):
-        groups = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
-        *values, loss = advance(*([v.value for v in group] for group in groups), x, y, weight, steps)
-        for group, new in zip(groups, values, strict=True):
-            for variable, value in zip(group, new, strict=True):
-                variable.assign(value)
+        groups, write = _jax_values(model, optimizer)
+        groups, loss = advance(groups, x, y, weight, steps)
+        write(groups)
         return loss
 
     return run

@@ -43,3 +43,97 @@ def test_gradients_of_a_linear_network_are_its_weights(batch):
     model.set_weights([weights, np.zeros(3, "float32")])
     gradients = explain.class_gradients(model, np.ones((20, 6), "float32"), output=1, batch=batch)
     assert gradients.shape == (20, 6) and gradients == pytest.approx(np.tile(weights[:, 1], (20, 1)))
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A small 1D-CNN with its start weights, 60 samples of 200 genes and their classes."""
+    from gexlib.models.cnn import cnn_1d
+    from gexlib.training import keras
+
+    keras.utils.set_random_seed(4)
+    rng = np.random.default_rng(4)
+    return (
+        cnn_1d(200, 3, kernel=20, filters=5, dense=8),
+        rng.normal(size=(60, 200)).astype("float32"),
+        np.arange(60) % 3,
+    )
+
+
+def by_hand(model, x, k):
+    """Guided gradient of one logit of a 1D-CNN with max pooling, (genes,), in plain numpy."""
+    (w1, b1), (w2, b2), (w3, _) = ([np.array(v) for v in layer.weights] for layer in model.layers if layer.weights)
+    rows = x.reshape(10, 20)
+    first = rows @ w1 + b1
+    pairs = np.maximum(first, 0).reshape(5, 2, -1)
+    dense = pairs.max(axis=1).ravel() @ w2 + b2
+    back = w3[:, k] * (w3[:, k] > 0) * (dense > 0)
+    back = (w2 @ back).reshape(5, 1, -1) * (pairs == pairs.max(axis=1, keepdims=True))
+    back = back.reshape(10, -1)
+    return ((back * (back > 0) * (first > 0)) @ w1.T).ravel()
+
+
+def test_guided_gradients_are_those_computed_by_hand(network):
+    model, x, y = network
+    ours = explain.class_gradients(model, x, y, guided=True, batch=25)
+    assert ours == pytest.approx(np.stack([by_hand(model, row, k) for row, k in zip(x, y, strict=True)]), abs=1e-5)
+    plain = explain.class_gradients(model, x, y)
+    assert np.abs(plain - ours).max() > 1e-3  # and the rectifiers are as before
+
+
+def test_gradients_are_finite_differences(network):
+    model, x, y = network
+    step, gene = 1e-2, 37
+    moved = x.copy()
+    moved[:, gene] += step
+    change = (np.array(model(moved)) - np.array(model(x)))[np.arange(60), y] / step
+    gradient = explain.class_gradients(model, x, y)[:, gene]
+    assert np.mean(np.isclose(change, gradient, atol=2e-2)) > 0.9  # a rectifier may open on the way
+
+
+@pytest.mark.parametrize("modifier, change", [("absolute", np.abs), ("relu", lambda g: np.maximum(g, 0))])
+def test_sums_are_those_of_scaled_maps_whatever_the_batch(network, modifier, change):
+    model, x, y = network
+    maps = change(explain.class_gradients(model, x, y, guided=True))
+    low, high = maps.min(axis=1, keepdims=True), maps.max(axis=1, keepdims=True)
+    maps = (maps - low) / (high - low + 1e-7)
+    expected = np.stack([maps[y == k].sum(axis=0) for k in range(3)])
+    for batch in (7, 60, 500):
+        sums = explain.saliency_sums(model, x, y, modifier=modifier, batch=batch)
+        assert sums == pytest.approx(expected, abs=1e-3)
+    assert 0 <= sums.min() and sums.max() <= 20
+
+
+def test_genes_that_a_fold_masked_get_no_saliency(network):
+    model, x, y = network
+    given = np.arange(200) >= 30
+    sums = explain.saliency_sums(model, x, y, guided=False, genes=given)
+    assert (sums[:, :30] == 0).all() and (sums[:, 30:].max(axis=1) > 0).all()
+
+
+def test_genes_hidden_by_subsampling_have_exactly_no_saliency(network):
+    from gexlib.models.cnn import cnn_1d
+
+    _, x, y = network
+    hidden = np.arange(200) // 20 % 2 == 1
+    sums = explain.saliency_sums(cnn_1d(200, 3, kernel=20, pool="subsample"), x, y, guided=False)
+    assert (sums[:, hidden] == 0).all() and (sums[:, ~hidden].sum(axis=0) > 0).all()
+
+
+def test_integrated_gradients_of_a_linear_network_are_weight_times_way():
+    from gexlib.training import keras
+
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(2)])
+    rng = np.random.default_rng(5)
+    weights = rng.normal(size=(6, 2)).astype("float32")
+    model.set_weights([weights, np.zeros(2, "float32")])
+    x, baseline = rng.normal(size=(1, 6)).astype("float32"), rng.normal(size=6).astype("float32")
+    found = np.abs(weights[:, 1] * (x[0] - baseline))
+    sums = explain.saliency_sums(model, x, np.array([1]), baseline=baseline)
+    assert sums[1] == pytest.approx((found - found.min()) / (found.max() - found.min()), abs=1e-5)
+    assert (sums[0] == 0).all()
+
+
+def test_an_unknown_modifier_is_refused(network):
+    with pytest.raises(ValueError, match="modifier is 'square'; expected one of absolute, relu"):
+        explain.saliency_sums(*network, modifier="square")
