@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -41,10 +42,25 @@ def floor_seconds() -> float:
     return products / (3000**3 / best)
 
 
-def _seconds(work) -> float:
+def _seconds(work: Callable) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def compare(name: str, x: np.ndarray, y: np.ndarray, repeats: int, epochs: int) -> tuple[list[float], list[float]]:
+    """Seconds an epoch of ours and of plain `fit`, alternating; each call runs `epochs`."""
+    trainer = BatchTrainer(lambda: NETWORKS[name](GENES, CLASSES), batch=BATCH)
+    plain = as_written() if name == "1D-CNN" else trainer.build()
+    plain.compile(keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    fed = x.reshape(*x.shape, 1) if name == "1D-CNN" else x
+    trainer.fit(x, y, epochs=1, seed=0)
+    plain.fit(fed, y, epochs=1, batch_size=BATCH, verbose=0)
+    ours, theirs = [], []
+    for _ in range(repeats):
+        ours.append(_seconds(lambda: trainer.fit(x, y, epochs=epochs, seed=0)) / epochs)
+        theirs.append(_seconds(lambda: plain.fit(fed, y, epochs=epochs, batch_size=BATCH, verbose=0)) / epochs)
+    return ours, theirs
 
 
 def main():
@@ -61,17 +77,7 @@ def main():
     floor = floor_seconds()
     print(f"backend {keras.backend.backend()}; floor of the 1D-CNN {floor:.3f} s an epoch")
     for name in chosen.networks:
-        trainer = BatchTrainer(lambda name=name: NETWORKS[name](GENES, CLASSES), batch=BATCH)
-        plain = as_written() if name == "1D-CNN" else trainer.build()
-        plain.compile(keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        fed = x.reshape(*x.shape, 1) if name == "1D-CNN" else x
-        shared = {"batch_size": BATCH, "verbose": 0}
-        trainer.fit(x, y, epochs=1, seed=0)
-        plain.fit(fed, y, epochs=1, **shared)
-        ours, theirs = [], []
-        for _ in range(chosen.repeats):
-            ours.append(_seconds(lambda: trainer.fit(x, y, epochs=chosen.epochs, seed=0)) / chosen.epochs)
-            theirs.append(_seconds(lambda: plain.fit(fed, y, epochs=chosen.epochs, **shared)) / chosen.epochs)
+        ours, theirs = compare(name, x, y, chosen.repeats, chosen.epochs)
         one, other = np.median(ours), chosen.peer or np.median(theirs)
         text = f"{name}: ours {one:.3f} s an epoch ({min(ours):.3f} to {max(ours):.3f}), fit {np.median(theirs):.3f} "
         text += f"({min(theirs):.3f} to {max(theirs):.3f}); {other / one:.1f} x as fast"

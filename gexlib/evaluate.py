@@ -39,16 +39,30 @@ def predictions(
     CohortError : a training part lacks a class
     """
     parts = list(parts)
-    for _, train, _ in parts:
-        absent = np.setdiff1d(np.unique(y), y[train])
-        if absent.size:
-            raise CohortError(f"a training part lacks class number {absent[0]}; use fewer folds or leave it out.")
+    _need_every_class(y, parts)
     with threadpool_limits(1):  # folds are small: one thread is several times faster, and repeats
         found = [
             fit(x[train], y[train], patients[train], seed + number)(x[test])
             for number, (_, train, test) in enumerate(parts)
         ]
     return placed(parts, found, len(y))
+
+
+def fitted(
+    fit: Callable, x: np.ndarray, y: np.ndarray, patients: np.ndarray, parts: Iterable[tuple], seed: int = 0
+) -> list[Callable]:
+    """The models that `predictions` fits, one a part, each (samples, genes) -> (samples, classes), to ask them more."""
+    parts = list(parts)
+    _need_every_class(y, parts)
+    return [fit(x[train], y[train], patients[train], seed + number) for number, (_, train, _) in enumerate(parts)]
+
+
+def _need_every_class(y: np.ndarray, parts: list[tuple]) -> None:
+    known = np.unique(y[np.concatenate([np.r_[train, test] for _, train, test in parts])])
+    for _, train, _ in parts:
+        absent = np.setdiff1d(known, y[train])
+        if absent.size:
+            raise CohortError(f"a training part lacks class number {absent[0]}; use fewer folds or leave it out.")
 
 
 def placed(parts: Iterable[tuple], found: Iterable[np.ndarray], samples: int) -> np.ndarray:
@@ -116,6 +130,28 @@ def scores(y: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None 
         "macro AUC": _mean_of_known(class_aucs(y, probabilities, weights)),
         "micro AUC": weighted_auc(truth.ravel(), probabilities.ravel(), np.repeat(weights, classes, axis=1)),
     }
+
+
+def accuracy_scores(y: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Accuracy and balanced accuracy, each (draws,): quick with many classes and thousands of samples."""
+    truth = np.eye(probabilities.shape[1])[y]
+    right = (probabilities.argmax(axis=1) == y).astype(float)
+    with np.errstate(invalid="ignore"):
+        recalls = (weights * right) @ truth / (weights @ truth)
+    return {"accuracy": weights @ right / weights.sum(axis=1), "balanced accuracy": _mean_of_known(recalls)}
+
+
+def class_rates(classes: list[str]) -> Callable:
+    """A `statistics` for `with_intervals`: ``precision <class>`` (NaN where none is called) and ``recall <class>``."""
+
+    def statistics(y, probabilities, weights):
+        truth, called = np.eye(len(classes))[y], np.eye(len(classes))[probabilities.argmax(axis=1)]
+        with np.errstate(invalid="ignore"):
+            hits = weights @ (truth * called)
+            rates = {"precision": hits / (weights @ called), "recall": hits / (weights @ truth)}
+        return {f"{rate} {name}": values[:, k] for rate, values in rates.items() for k, name in enumerate(classes)}
+
+    return statistics
 
 
 def _mean_of_known(values: np.ndarray) -> np.ndarray:

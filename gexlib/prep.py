@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from scipy.stats import ttest_ind_from_stats
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from gexlib.cohort import CohortError, nearest
@@ -15,6 +16,43 @@ GENES_WITHOUT_SURVIVORS = 10  # kept where no gene passes the t-test, so that ev
 def scaler(scale: bool):
     """z-score each gene by the training samples' mean and SD, or leave the values as they are."""
     return StandardScaler() if scale else FunctionTransformer()
+
+
+class LowInformationFilter(TransformerMixin, BaseEstimator):
+    """Set genes to zero that say little: a low mean or a low SD over the samples (Mostavi et al. 2020, section 2.1).
+
+    The paper drops them, judged on all samples. Fitted inside a fold, the filter masks instead, so that every fold has
+    the same genes and one compilation serves all; a masked gene can tell nothing and gets no score.
+
+    Parameters
+    ----------
+    mean, sd : genes below either are masked; the paper's 0.5 and 0.8 are for log2(FPKM+1)
+
+    Attributes
+    ----------
+    kept_ : (genes,) bool
+    """
+
+    def __init__(self, mean: float = 0.5, sd: float = 0.8):
+        self.mean, self.sd = mean, sd
+
+    def fit(self, x: np.ndarray, y: object = None) -> LowInformationFilter:
+        """Judge every gene on these samples, (samples, genes).
+
+        Raises
+        ------
+        CohortError : no gene passes
+        """
+        self.kept_ = (x.mean(axis=0) >= self.mean) & (x.std(axis=0) >= self.sd)
+        if not self.kept_.any():
+            raise CohortError(
+                f"no gene has a mean of {self.mean} and an SD of {self.sd}; lower them, as for z-scores or microRNA."
+            )
+        return self
+
+    def transform(self, x: np.ndarray) -> np.ndarray:
+        """A copy with the masked genes at 0."""
+        return np.where(self.kept_, x, np.float32(0))
 
 
 def clinical_matrix(obs: pd.DataFrame, columns: list[str]) -> pd.DataFrame:

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from contextlib import contextmanager
 
 import numpy as np
+from sklearn.base import TransformerMixin, clone
+from sklearn.preprocessing import FunctionTransformer
 
-from gexlib.prep import scaler
+from gexlib.prep import LowInformationFilter, scaler
 from gexlib.splits import inner_split
 
 THREADS = 2  # results repeat to the bit at one thread count and differ between two
@@ -277,6 +279,55 @@ def network_recipe(trainer: Trainer, steps: int, *, scale: bool, stop_early: boo
         return predict
 
     return fit
+
+
+def batch_recipe(
+    trainer: BatchTrainer,
+    epochs: int,
+    *,
+    protocol: str,
+    patience: int = 4,
+    gene_filter: LowInformationFilter | None = None,
+) -> Callable:
+    """A fitting recipe (x, y, patients, seed) -> predict for the networks of Mostavi et al. 2020.
+
+    `as_published` trains on all samples it is given until the training accuracy has not risen for `patience` epochs;
+    `corrected` masks uninformative genes, keeps a fifth of the patients out to decide when to stop, and returns to the
+    best weights. Both stay inside the samples the recipe is given. The predictor keeps its `weights` and `genes`, those
+    that passed the filter, so that the network can be explained later.
+    """
+
+    def fit(x, y, patients, seed):
+        mask = clone(gene_filter).fit(x) if gene_filter is not None else FunctionTransformer()
+        x, held_out, stop_on = mask.transform(x), None, "training accuracy"
+        if protocol == "corrected":
+            rows, stop = inner_split(y, patients, seed)
+            x, y, held_out, stop_on = x[rows], y[rows], (x[stop], y[stop]), "validation loss"
+        trainer.fit(x, y, epochs=epochs, seed=seed, validation=held_out, stop_on=stop_on, patience=patience)
+        return TrainedNetwork(trainer, trainer.model.get_weights(), mask)
+
+    return fit
+
+
+class TrainedNetwork:
+    """What a trainer learned from one training set; called on (samples, genes), it gives class probabilities.
+
+    The trainer may have learned another fold since, so its weights are set again at every use.
+    """
+
+    def __init__(self, trainer: BatchTrainer, weights: list[np.ndarray], mask: TransformerMixin):
+        self.trainer, self.weights, self.mask = trainer, weights, mask
+        self.genes = getattr(mask, "kept_", None)
+
+    def model(self) -> keras.Model:
+        """The network with these weights."""
+        self.trainer.model.set_weights(self.weights)
+        return self.trainer.model
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Class probabilities, (samples, classes)."""
+        self.model()
+        return self.trainer.predict(self.mask.transform(x))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ def lines_of_code(path):
 
 
 def test_the_package_stays_small():
-    assert sum(map(lines_of_code, SOURCES)) < 4000
+    assert sum(map(lines_of_code, SOURCES)) < 6000  # five studies, their sources and simulators; two thirds stand
 
 
 def test_nothing_imports_the_runner_or_the_command_line():

@@ -8,22 +8,29 @@ disease. Gene names are plainly synthetic (SIM00001).
 
 from __future__ import annotations
 
+from functools import partial
+
 import anndata
 
 from gexlib.cohort import CohortError, nearest
 from gexlib.sources.simulated.neuroblastoma import simulate_neuroblastoma
+from gexlib.sources.simulated.pancancer import simulate_pancancer
 from gexlib.sources.simulated.vital import CANCERS, simulate_vital
 
-DEFAULT_SIZES = {"neuroblastoma": (280, 1000)} | dict.fromkeys(CANCERS, (300, 1000))  # samples, genes
-SMALLEST = {"neuroblastoma": 20} | dict.fromkeys(CANCERS, 60)
-SAMPLES = {"neuroblastoma": "patients"} | dict.fromkeys(CANCERS, "aliquots")
+DEFAULT_SIZES = {"neuroblastoma": (280, 1000), "pancancer": (1500, 1000)}  # samples, genes
+DEFAULT_SIZES |= dict.fromkeys(CANCERS, (300, 1000))
+SMALLEST = {"neuroblastoma": 20, "pancancer": 400} | dict.fromkeys(CANCERS, 60)
+SAMPLES = {"neuroblastoma": "patients", "pancancer": "aliquots"} | dict.fromkeys(CANCERS, "aliquots")
+KINDS = {"neuroblastoma": simulate_neuroblastoma, "pancancer": simulate_pancancer}
+KINDS |= {kind: partial(simulate_vital, kind) for kind in CANCERS}
 
 
 def load(name: str, samples: str | None = None) -> anndata.AnnData:
     """Open ``simulated:KIND`` or ``simulated:KIND,n=500,genes=13091,seed=3``.
 
-    `n` counts samples: patients of neuroblastoma, aliquots of vital, vital_coad and vital_kipan, of whom some share a
-    patient. The published shapes are n=280,genes=13091 and n=1212,genes=20021 (326 and 19467, 1020 and 20144).
+    `n` counts samples: patients of neuroblastoma, else aliquots, of which some share a patient. The published shapes
+    are n=280,genes=13091 of neuroblastoma, n=11057,genes=7091 of pancancer, n=1212,genes=20021 of vital, n=326,
+    genes=19467 of vital_coad and n=1020,genes=20144 of vital_kipan.
 
     Raises
     ------
@@ -58,4 +65,4 @@ def simulate(kind: str, n: int | None = None, genes: int | None = None, seed: in
         raise CohortError(
             f"simulated:{kind}: n={n}, genes={genes}; expected at least {SMALLEST[kind]} {SAMPLES[kind]} and 100 genes."
         )
-    return simulate_neuroblastoma(n, genes, seed) if kind == "neuroblastoma" else simulate_vital(kind, n, genes, seed)
+    return KINDS[kind](n, genes, seed)
