@@ -5,7 +5,7 @@ Every metric takes sample weights, one row a bootstrap draw, so that a thousand 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from statsmodels.stats.proportion import proportion_confint
 from threadpoolctl import threadpool_limits
 
 from gexlib.cohort import CohortError
+from gexlib.prep import with_noise
 
 
 def predictions(
@@ -55,6 +56,38 @@ def fitted(
     parts = list(parts)
     _need_every_class(y, parts)
     return [fit(x[train], y[train], patients[train], seed + number) for number, (_, train, _) in enumerate(parts)]
+
+
+def asked(models: list[Callable], x: np.ndarray, parts: Iterable[tuple]) -> np.ndarray:
+    """What the models that `fitted` gave say of the test samples of their parts, as `predictions` gives it."""
+    parts = list(parts)
+    return placed(parts, [predict(x[test]) for predict, (_, _, test) in zip(models, parts, strict=True)], len(x))
+
+
+def noise_curve(
+    models: Mapping[str, list[Callable]], x, y, patients, parts, levels: Iterable[float], seed: int = 0
+) -> pd.DataFrame:
+    """Accuracy of models trained on clean samples, tested on noisy ones (Mostavi et al. 2020, figure 5).
+
+    Parameters
+    ----------
+    models : {name: the models that `fitted` gave for these parts}
+    x, y, patients, parts : as of `predictions`, one repeat
+    levels : of `prep.with_noise`, in means of a gene over the training samples
+
+    Returns
+    -------
+    DataFrame with columns model, noise, value, low, high, n
+    """
+    parts, rows = list(parts), []
+    for k in levels:
+        noisy = [with_noise(x[test], x[train].mean(axis=0), k, [seed, i]) for i, (_, train, test) in enumerate(parts)]
+        for name, fits in models.items():
+            found = [predict(part) for predict, part in zip(fits, noisy, strict=False)]
+            said = placed(parts, found, len(y))
+            accuracy = with_intervals(y, said, patients, accuracy_scores, seed).loc["accuracy"]
+            rows.append({"model": name, "noise": k, **accuracy})
+    return pd.DataFrame(rows)
 
 
 def _need_every_class(y: np.ndarray, parts: list[tuple]) -> None:
@@ -152,6 +185,14 @@ def class_rates(classes: list[str]) -> Callable:
         return {f"{rate} {name}": values[:, k] for rate, values in rates.items() for k, name in enumerate(classes)}
 
     return statistics
+
+
+def confusion(y: np.ndarray, probabilities: np.ndarray, names: list[str]) -> pd.DataFrame:
+    """Samples by true class (rows) and predicted class (columns); averaged over repeats where there are several."""
+    repeats = probabilities[None] if probabilities.ndim == 2 else probabilities
+    calls = np.zeros((len(names), len(names)))
+    np.add.at(calls, (np.tile(y, len(repeats)), repeats.argmax(axis=2).ravel()), 1 / len(repeats))
+    return pd.DataFrame(calls, pd.Index(names, name="true"), pd.Index(names, name="predicted"))
 
 
 def _mean_of_known(values: np.ndarray) -> np.ndarray:

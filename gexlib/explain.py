@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import ttest_ind
+from scipy.optimize import minimize
+from scipy.stats import norm, ttest_ind
 
 from gexlib.evaluate import false_discovery_rate, patient_draws, proportion, weighted_auc
 
@@ -83,6 +84,32 @@ def saliency_sums(
     add_up = _program(model, guided, modifier, integrated=start is not None)
     start = given * 0 if start is None else start
     return sum(add_up(part, outputs, given, start) for part, outputs, _ in _batches(model, x, y, batch))
+
+
+def gene_effects(models: list, data, parts: Iterable[tuple] | None = None, *, on: str = "test", **how) -> np.ndarray:
+    """Gene-effect scores from the networks of a cross-validation, (classes, genes), between 0 and 1.
+
+    Each network explains the samples of its own part for their true class; the scaled maps are averaged by class
+    (Mostavi et al. 2020, section 2.6, which does not say whether samples were tested or trained on).
+
+    Parameters
+    ----------
+    models, data, parts : as `training.trained_on_parts` gives and takes them
+    on : "test" or "train", the samples explained
+    how : as of `saliency_sums`
+
+    Returns
+    -------
+    NaN for a class without a sample
+    """
+    total, counts = 0, np.zeros(data.classes)
+    for network, (_, train, test) in zip(models, data.parts if parts is None else parts, strict=True):
+        rows = test if on == "test" else train
+        x = network.mask.transform(data.X[rows])
+        total = total + saliency_sums(network.model(), x, data.y[rows], genes=network.genes, **how)
+        counts += np.bincount(data.y[rows], minlength=data.classes)
+    with np.errstate(invalid="ignore"):
+        return total / counts[:, None]
 
 
 def _batches(model, x: np.ndarray, chosen: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
@@ -203,6 +230,86 @@ def recovery(score: np.ndarray, planted: np.ndarray, k: int = 50, seed: int = 0)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "n", "null"]).astype(
         {"n": int}
     )
+
+
+def recovery_by_class(effects: np.ndarray, planted: np.ndarray, k: int = 10, seed: int = 0) -> pd.DataFrame:
+    """How well each class's ranking finds its own planted genes, averaged over the classes that have any.
+
+    Parameters
+    ----------
+    effects : (classes, genes) scores, larger is more important
+    planted : (classes, genes) bool
+    k : genes at the top of each class that are looked at
+
+    Returns
+    -------
+    DataFrame, index measure, columns value, low, high, n (classes), null: as of `recovery`, with intervals from
+    drawing classes
+    """
+    classes = np.flatnonzero(planted.any(axis=1) & np.isfinite(effects).all(axis=1))
+    top = np.argsort(-effects[classes], axis=1, kind="stable")[:, :k]
+    found = np.take_along_axis(planted[classes], top, axis=1).mean(axis=1)
+    one = np.ones((1, effects.shape[1]))
+    areas = np.array([weighted_auc(planted[c], effects[c], one)[0] for c in classes])
+    draws = patient_draws(np.arange(len(classes)), 1000, seed) / len(classes)
+    rows = {
+        name: [values.mean(), *np.percentile(draws @ values, [2.5, 97.5]), len(classes), null]
+        for name, values, null in (
+            (f"precision at {k}", found, planted[classes].mean()),
+            ("AUC of recovery", areas, 0.5),
+        )
+    }
+    columns = ["value", "low", "high", "n", "null"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).astype({"n": int})
+
+
+def tail_laws(scores: np.ndarray, lowest: float) -> pd.DataFrame:
+    """Which law the large scores follow: a power law, a log-normal or an exponential, each cut to [lowest, 1].
+
+    All three are fitted by maximum likelihood to the scores of at least `lowest`; Vuong's test compares each with the
+    power law (Clauset, Shalizi and Newman 2009, SIAM Review 51:661, section 5).
+
+    Returns
+    -------
+    DataFrame, index law, columns log-likelihood (a score), against power law (z of Vuong's test, positive where this
+    law fits better), p (two-sided), n
+
+    Raises
+    ------
+    ValueError : fewer than 20 scores of at least `lowest`
+    """
+    x = np.sort(scores[(scores >= lowest) & (scores <= 1)])
+    if len(x) < 20:
+        raise ValueError(f"{len(x)} scores of at least {lowest}; a law needs 20 or more: lower the limit.")
+    logs, ends = np.log(x), np.log([lowest, 1.0])
+
+    def power(p):
+        grown = p[0] * (ends[1] - ends[0])  # the integral of x^(s - 1) over the cut, s = p[0]
+        return (p[0] - 1) * logs - p[0] * ends[0] - np.log(np.expm1(grown) / p[0] if abs(p[0]) > 1e-9 else grown)
+
+    def exponential(p):
+        mass = -np.expm1(-p[0] * (1 - lowest)) / p[0] if abs(p[0]) > 1e-9 else 1 - lowest
+        return -p[0] * (x - lowest) - np.log(mass)
+
+    def lognormal(p):
+        mean, sd = p[0], np.exp(p[1])
+        mass = norm.logsf(ends[0], mean, sd) if ends[0] > mean else norm.logcdf(ends[1], mean, sd)
+        inside = np.diff(norm.cdf(ends, mean, sd))[0]
+        return norm.logpdf(logs, mean, sd) - logs - (np.log(inside) if inside > 0 else mass)
+
+    starts = {"power law": (power, [-1.0]), "log-normal": (lognormal, [logs.mean(), np.log(logs.std())])}
+    starts["exponential"] = (exponential, [1.0])
+    each = {}
+    for name, (law, start) in starts.items():
+        best = minimize(lambda p, law=law: -law(p).mean(), start, method="Nelder-Mead", options={"maxiter": 2000})
+        each[name] = law(best.x)
+    rows = {}
+    for name, likelihood in each.items():
+        gain = likelihood - each["power law"]
+        z = np.sqrt(len(x)) * gain.mean() / gain.std() if gain.std() > 0 else 0.0
+        rows[name] = [likelihood.mean(), z, 2 * norm.sf(abs(z)), len(x)]
+    columns = ["log-likelihood", "against power law", "p", "n"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).astype({"n": int})
 
 
 def selection_stability(selected: np.ndarray) -> pd.Series:

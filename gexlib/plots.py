@@ -97,13 +97,47 @@ def intervals(table: pd.DataFrame, title: str, xlabel: str, ax: plt.Axes | None 
     return ax
 
 
-def growth(table: pd.DataFrame, x: str, title: str, ylabel: str, ax: plt.Axes | None = None) -> plt.Axes:
-    """Values with 95 % intervals against a size on a log axis; columns x, model, value, low, high."""
+def shares(counts: pd.DataFrame, title: str, ax: plt.Axes | None = None) -> plt.Axes:
+    """Where the samples of each row went, for many classes: shares of the row as colour; a cell of nothing is white.
+
+    `counts` has the true classes as index and the predicted ones as columns.
+    """
+    rows, columns = counts.shape
+    ax = ax or plt.subplots(figsize=(0.22 * columns + 1.8, 0.2 * rows + 1.4))[1]
+    share = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+    label = {"label": "share of the row", "shrink": 0.7}
+    sns.heatmap(share.where(counts > 0), cmap="viridis_r", vmin=0, vmax=1, ax=ax, cbar_kws=label, linewidths=0.2,
+                linecolor="0.93", xticklabels=True, yticklabels=True)  # fmt: skip
+    ax.set(xlabel=counts.columns.name or "predicted", ylabel=counts.index.name or "true", title=title)
+    ax.tick_params(labelsize=7, length=0)
+    return ax
+
+
+def learning_curves(table: pd.DataFrame, title: str, ax: plt.Axes | None = None) -> plt.Axes:
+    """Loss by epoch, training solid and validation dashed; columns model, epoch, loss, validation loss."""
+    ax = ax or plt.subplots(figsize=(5.4, 3.4))[1]
+    for i, (model, points) in enumerate(table.groupby("model", sort=False)):
+        ax.plot(points["epoch"], points["loss"], color=PALETTE[i], label=model)
+        ax.plot(points["epoch"], points["validation loss"], color=PALETTE[i], ls="--")
+    ax.plot([], [], color="0.3", ls="--", label="validation")
+    ax.set(xlabel="epoch", ylabel="loss (cross-entropy)", yscale="log", title=title)
+    ax.legend(fontsize=8)
+    return ax
+
+
+def growth(
+    table: pd.DataFrame, x: str, title: str, ylabel: str, ax: plt.Axes | None = None, log: bool = True
+) -> plt.Axes:
+    """Values with 95 % intervals against a size on a log axis, or a linear one; columns x, model, value, low, high."""
     ax = ax or plt.subplots(figsize=(5.2, 3.4))[1]
     for i, (model, points) in enumerate(table.groupby("model", sort=False)):
         reach = points["value"] - points["low"], points["high"] - points["value"]
-        ax.errorbar(points[x] * (1 + 0.02 * i), points["value"], reach, marker="o", capsize=3, label=model)
-    ax.set(xscale="log", xlabel=x, ylabel=ylabel, title=title)
+        places = points[x] * (1 + 0.02 * i) if log else points[x]
+        ax.errorbar(places, points["value"], reach, marker="o", capsize=3, label=model)
+    ax.set(xscale="log" if log else "linear", xlabel=x, ylabel=ylabel, title=title)
+    if not log:
+        ax.legend()
+        return ax
     ax.set_xticks(sorted(table[x].unique()), [f"{size:,}" for size in sorted(table[x].unique())])
     ax.minorticks_off()
     ax.legend()

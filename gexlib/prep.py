@@ -55,6 +55,16 @@ class LowInformationFilter(TransformerMixin, BaseEstimator):
         return np.where(self.kept_, x, np.float32(0))
 
 
+def with_noise(x: np.ndarray, means: np.ndarray, k: float, seed: object) -> np.ndarray:
+    """Gaussian noise of `k` times each gene's mean, and 0 for what falls below (Mostavi et al. 2020, section 2.1).
+
+    Its formula for the variance is lost in print; a standard deviation of `k` means is assumed. The same seed gives
+    the same draws at every `k`.
+    """
+    draws = np.random.default_rng(seed).standard_normal(x.shape, dtype=np.float32)
+    return np.maximum(x + np.float32(k) * means.astype(np.float32) * draws, 0)
+
+
 def clinical_matrix(obs: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Clinical columns as numbers, samples x features: log2(x + 1) of numbers, one 0/1 column for each level of words.
 

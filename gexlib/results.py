@@ -115,8 +115,17 @@ class Record:
         for measure, row in table.iterrows():
             self._keep("explanations", {"method": method, "target": target, "measure": measure}, _plain(row))
 
-    def claim(self, id: str, holds: bool | None, why: str, cohort: str = "", **ours: float) -> None:
-        """Judge one claim of the paper; `ours` may hold value, low, high and n of our own measurement.
+    def claim(
+        self,
+        id: str,
+        holds: bool | None,
+        why: str,
+        row: Mapping[str, float] | None = None,
+        *,
+        cohort: str = "",
+        **ours: float,
+    ) -> None:
+        """Judge one claim of the paper; `row` or `ours` may hold value, low, high and n of our own measurement.
 
         `cohort` names another cohort than the run's own, where the measurement was made on one simulated on the way.
 
@@ -124,6 +133,7 @@ class Record:
         ------
         ValueError : the ledger has no such claim
         """
+        ours = dict({} if row is None else row) | ours
         numbers = {k: ours.get(k) for k in ("value", "low", "high", "n")}
         cohort = cohort or self.cohort
         simulated = cohort.startswith("simulated:")

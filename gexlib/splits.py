@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import anndata
 import numpy as np
@@ -69,6 +69,26 @@ def at_most(folds: int, y: np.ndarray, patients: np.ndarray) -> int:
     """`folds`, or as many as the rarest class has patients, but at least two."""
     smallest = pd.DataFrame({"y": y, "patient": patients}).groupby("y")["patient"].nunique().min()
     return int(np.clip(smallest, 2, folds))
+
+
+def parts_within(parts: Iterable[tuple], rows: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """The same folds for some of the samples: their positions among `rows`, those of other samples left out."""
+    parts = list(parts)
+    place = np.full(1 + max(part.max() for _, *sides in parts for part in (rows, *sides)), -1)
+    place[rows] = np.arange(len(rows))
+    return [(repeat, *(place[part][place[part] >= 0] for part in sides)) for repeat, *sides in parts]
+
+
+def thinned(
+    parts: Iterable[tuple], some: np.ndarray, patients: np.ndarray, share: float, seed: int
+) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """The same folds with fewer training samples of one kind: of those in `some`, a share of the patients stays."""
+    rng, kept = np.random.default_rng(seed), []
+    for repeat, train, test in parts:
+        givers = rng.permutation(np.unique(patients[train[some[train]]]))
+        gone = np.isin(patients[train], givers[max(1, round(share * len(givers))) :]) & some[train]
+        kept.append((repeat, train[~gone], test))
+    return kept
 
 
 def need_every_class(labels: pd.Series, parts: dict[str, np.ndarray]) -> None:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 
 import numpy as np
+import pandas as pd
 from sklearn.base import TransformerMixin, clone
 from sklearn.preprocessing import FunctionTransformer
 
+from gexlib.evaluate import asked, fitted
 from gexlib.prep import LowInformationFilter, scaler
 from gexlib.splits import inner_split
 
@@ -194,7 +197,8 @@ class BatchTrainer(Trainer):
         Returns
         -------
         dict with, for each epoch, its number, training ``loss`` and ``accuracy`` (running, as `fit` of Keras reports
-        them) and, where asked for, ``validation loss`` and ``validation accuracy``
+        them), its ``seconds`` (the first also compiles) and, where asked for, ``validation loss`` and ``validation
+        accuracy``
 
         Raises
         ------
@@ -211,8 +215,10 @@ class BatchTrainer(Trainer):
         history: dict[str, list[float]] = {"epoch": []}
         best, best_weights, waited = np.inf, None, 0
         for epoch in range(1, epochs + 1):
+            start = time.perf_counter()
             loss, right = self._advance(x, y, *_batches(rng.permutation(n), self.batch, len(x)))
             found = {"epoch": epoch, "loss": float(loss) / n, "accuracy": float(right) / n}
+            found["seconds"] = time.perf_counter() - start
             if validation is not None:
                 said = self.predict(validation[0])
                 found["validation loss"] = log_loss_of(said, validation[1])
@@ -307,6 +313,71 @@ def batch_recipe(
         return TrainedNetwork(trainer, trainer.model.get_weights(), mask)
 
     return fit
+
+
+def trained_on_parts(
+    build: Callable,
+    data,
+    parts: Iterable[tuple] | None = None,
+    *,
+    protocol: str,
+    epochs: int,
+    batch: int = 128,
+    gene_filter: LowInformationFilter | None = None,
+    seed: int = 0,
+) -> tuple[list[TrainedNetwork], np.ndarray]:
+    """Networks of one build for every training part, compiled once; and what they say of the test samples.
+
+    Parameters
+    ----------
+    build : (genes, classes) -> untrained network
+    data : has X, y, patients, parts and classes, as the notebooks of study 02 lay out a task
+    parts : in place of the data's own
+    protocol, epochs, gene_filter : as of `batch_recipe`; `as_published` has no filter here
+
+    Returns
+    -------
+    the networks, and probabilities (repeats, samples, classes) as `evaluate.predictions` gives them
+    """
+    parts = list(data.parts if parts is None else parts)
+    rows = max(len(train) for _, train, _ in parts)
+    trainer = BatchTrainer(lambda: build(data.X.shape[1], data.classes), rows=rows, batch=batch)
+    gene_filter = gene_filter if protocol == "corrected" else None
+    recipe = batch_recipe(trainer, epochs, protocol=protocol, gene_filter=gene_filter)
+    models = fitted(recipe, data.X, data.y, data.patients, parts, seed)
+    return models, asked(models, data.X, parts)
+
+
+def histories(
+    builds: Mapping[str, Callable],
+    x: np.ndarray,
+    y: np.ndarray,
+    validation: tuple[np.ndarray, np.ndarray],
+    *,
+    epochs: Mapping[str, int],
+    batch: int = 128,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Learning curves of several networks (Mostavi et al. 2020, figure 2a): one row an epoch.
+
+    Parameters
+    ----------
+    builds : {model: (genes, classes) -> untrained network}
+    x, y, validation : as of `BatchTrainer.fit`; nothing is stopped or chosen
+    epochs : of each model; one with 0 is left out
+
+    Returns
+    -------
+    DataFrame with columns model, parameters and those of the history
+    """
+    tables = []
+    for name, build in builds.items():
+        if epochs[name]:
+            trainer = BatchTrainer(lambda build=build: build(x.shape[1], int(y.max()) + 1), batch=batch)
+            history = trainer.fit(x, y, epochs=epochs[name], seed=seed, validation=validation)
+            table = pd.DataFrame(history)
+            tables.append(table.assign(model=name, parameters=trainer.model.count_params()))
+    return pd.concat(tables, ignore_index=True)
 
 
 class TrainedNetwork:

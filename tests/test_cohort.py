@@ -370,3 +370,15 @@ def test_samples_are_kept_by_a_condition_and_the_others_counted():
         keep_samples(cohort, 'tissue == "cell line"')
     with pytest.raises(CohortError, match="cannot read the condition 'tisue == 1'.* tissue"):
         keep_samples(cohort, "tisue == 1")
+
+
+def test_plates_are_read_from_whole_aliquot_barcodes_alone(tmp_path):
+    codes = [f"TCGA-OR-A5J{i}-01A-11R-A29{i}-13" for i in range(4)]
+    for names, known in ((codes, True), ([code[:15] for code in codes], False)):
+        values = np.random.default_rng(0).normal(8, 1, (4, 3)).astype("float32")
+        adata = anndata.AnnData(values, pd.DataFrame(index=names), pd.DataFrame(index=["TP53", "MYC", "EGFR"]))
+        adata.uns["unit"] = "log2(FPKM+1)"
+        adata.write_h5ad(tmp_path / "a.h5ad")
+        cohort = load_cohort(tmp_path / "a.h5ad")
+        assert ("plate" in cohort.obs) == known
+    assert load_cohort(tmp_path / "a.h5ad").obs["patient"].tolist() == [code[:12] for code in codes]

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
 from gexlib import CohortError, evaluate
+from gexlib.models.linear import multinomial_recipe, nearest_centroid_recipe
+from gexlib.splits import grouped_folds
 
 
 @pytest.fixture
@@ -136,3 +138,59 @@ def test_only_patients_with_a_prediction_are_counted():
     p[0, :10] = 0.5
     table = evaluate.with_intervals(y, p, patients, evaluate.within_folds([(0, np.arange(10, 40), np.arange(10))], 40))
     assert table.loc["AUC", "n"] == 10 and table.loc["AUC", "value"] == 0.5
+
+
+def test_the_quick_metrics_are_those_of_the_slow_ones(guess):
+    y, p = guess
+    weights = np.vstack([np.ones(200), np.random.default_rng(1).integers(0, 3, 200)])
+    slow, quick = evaluate.scores(y, p, weights), evaluate.accuracy_scores(y, p, weights)
+    for metric, values in quick.items():
+        assert values == pytest.approx(slow[metric])
+
+
+def test_precision_and_recall_are_those_of_scikit_learn(guess):
+    y, p = guess
+    found = evaluate.class_rates(list("abcd"))(y, p, np.ones((1, 200)))
+    precision, recall, _, _ = precision_recall_fscore_support(y, p.argmax(axis=1))
+    assert [found[f"precision {c}"][0] for c in "abcd"] == pytest.approx(precision)
+    assert [found[f"recall {c}"][0] for c in "abcd"] == pytest.approx(recall)
+
+
+def test_a_class_that_is_never_called_has_no_precision():
+    found = evaluate.class_rates(["a", "b"])(np.array([0, 1]), np.array([[0.9, 0.1]] * 2), np.ones((1, 2)))
+    assert np.isnan(found["precision b"][0]) and found["recall b"][0] == 0
+
+
+def test_confusion_counts_true_by_predicted_and_averages_repeats(guess):
+    y, p = guess
+    table = evaluate.confusion(y, p, list("abcd"))
+    assert table.to_numpy() == pytest.approx(confusion_matrix(y, p.argmax(axis=1)))
+    two = evaluate.confusion(y, np.stack([p, np.eye(4)[y]]), list("abcd"))
+    assert two.to_numpy() == pytest.approx((table.to_numpy() + np.diag(np.bincount(y))) / 2)
+
+
+@pytest.fixture
+def apart():
+    """Three classes that differ in their first genes, and two folds: x (90, 6), y, patients, parts."""
+    y, patients = np.arange(90) % 3, np.arange(90)
+    x = np.random.default_rng(3).normal(8, 1, (90, 6)).astype("float32")
+    x[np.arange(90), y] += 3
+    return x, y, patients, list(grouped_folds(y, patients, 2, seed=1))
+
+
+@pytest.mark.parametrize("recipe", [multinomial_recipe(), multinomial_recipe((1e-3, 1e-1)), nearest_centroid_recipe()])
+def test_models_that_are_kept_say_what_predictions_say(apart, recipe):
+    x, y, patients, parts = apart
+    models = evaluate.fitted(recipe, x, y, patients, parts, seed=2)
+    said = evaluate.asked(models, x, parts)
+    assert np.array_equal(said, evaluate.predictions(recipe, x, y, patients, parts, seed=2))
+    assert (said[0].argmax(axis=1) == y).mean() > 0.85
+
+
+def test_noise_lowers_accuracy_and_none_leaves_it(apart):
+    x, y, patients, parts = apart
+    models = {"one": evaluate.fitted(nearest_centroid_recipe(), x, y, patients, parts)}
+    curve = evaluate.noise_curve(models, x, y, patients, parts, levels=(0, 1))
+    clean = (evaluate.asked(models["one"], x, parts)[0].argmax(axis=1) == y).mean()
+    assert curve.value.tolist()[0] == pytest.approx(clean) and curve.value[1] < clean - 0.2
+    assert curve.columns.tolist() == ["model", "noise", "value", "low", "high", "n"]

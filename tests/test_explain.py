@@ -137,3 +137,33 @@ def test_integrated_gradients_of_a_linear_network_are_weight_times_way():
 def test_an_unknown_modifier_is_refused(network):
     with pytest.raises(ValueError, match="modifier is 'square'; expected one of absolute, relu"):
         explain.saliency_sums(*network, modifier="square")
+
+
+def test_recovery_by_class_looks_at_each_classs_own_genes():
+    planted = np.zeros((3, 40), bool)
+    planted[0, :5] = planted[1, 5:10] = True  # the third class has none
+    table = explain.recovery_by_class(planted + 0.0, planted, k=5)
+    assert table.value.tolist() == [1.0, 1.0] and table.n.tolist() == [2, 2] and table.null.tolist() == [0.125, 0.5]
+    swapped = explain.recovery_by_class(planted[[1, 0, 2]] + 0.0, planted, k=5)
+    assert swapped.value["precision at 5"] == 0
+
+
+@pytest.mark.parametrize("law", ["power law", "log-normal", "exponential"])
+def test_the_law_that_scores_were_drawn_from_fits_best(law):
+    rng, n = np.random.default_rng(0), 60_000
+    drawn = {
+        "power law": 0.01 * rng.random(n) ** (-1 / 1.5),
+        "log-normal": np.exp(-2.5 + 0.6 * rng.standard_normal(n)),
+        "exponential": rng.exponential(0.1, n),
+    }[law]
+    table = explain.tail_laws(drawn, lowest=0.05)
+    assert table["log-likelihood"].idxmax() == law or abs(table["against power law"][law]) < 2
+    if law != "power law":
+        assert table["against power law"][law] > 5 and table.p[law] < 1e-6
+    else:
+        assert table["against power law"]["exponential"] < -5
+
+
+def test_too_few_scores_have_no_law():
+    with pytest.raises(ValueError, match="3 scores of at least 0.5; a law needs 20"):
+        explain.tail_laws(np.array([0.1, 0.6, 0.7, 0.8]), 0.5)

@@ -119,6 +119,11 @@ def test_verdicts_follow_from_claim_and_cohort(id, cohort, simulated, holds, our
     assert ledger.decide(id, cohort, simulated, holds, ours) == verdict
 
 
+def test_a_study_may_leave_some_of_its_claims_to_a_second_notebook():
+    first, second = ({claim["id"] for claim in ledger.load_claims(notebook)} for notebook in ("02", "02b"))
+    assert first and second and not first & second
+
+
 def test_an_unknown_claim_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match=r"no claim '01.99'"):
         ledger.decide("01.99", "geo:GSE85047", False, True, {})

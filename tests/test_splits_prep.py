@@ -3,9 +3,17 @@ import pandas as pd
 import pytest
 
 from gexlib import CohortError
-from gexlib.prep import clinical_matrix, scaler
+from gexlib.prep import LowInformationFilter, clinical_matrix, scaler, with_noise
 from gexlib.sources.simulated import simulate
-from gexlib.splits import given_split, grouped_folds, inner_split, need_every_class, plain_split
+from gexlib.splits import (
+    given_split,
+    grouped_folds,
+    inner_split,
+    need_every_class,
+    parts_within,
+    plain_split,
+    thinned,
+)
 
 
 @pytest.fixture
@@ -121,3 +129,46 @@ def test_a_part_without_a_class_is_named():
 def test_clinical_columns_that_cannot_serve_are_named(column, telling):
     with pytest.raises(CohortError, match=telling):
         clinical_matrix(pd.DataFrame({"age": [1.0, -2.0]}), [column])
+
+
+def test_folds_within_some_samples_point_at_the_same_samples():
+    parts, rows = (
+        [(0, np.array([0, 1, 4]), np.array([2, 3])), (1, np.array([2, 3]), np.array([0, 1, 4]))],
+        np.array([4, 1, 2]),
+    )
+    inside = parts_within(parts, rows)
+    for (repeat, *sides), (again, *found) in zip(parts, inside, strict=True):
+        assert repeat == again
+        assert [set(rows[part]) for part in found] == [set(part) & set(rows) for part in sides]
+
+
+def test_thinning_takes_samples_of_one_kind_from_training_alone_and_by_patient():
+    patients, some = np.repeat(np.arange(30), 2), np.arange(60) < 40
+    parts = [(0, np.arange(50), np.arange(50, 60))]
+    ((repeat, train, test),) = thinned(parts, some, patients, share=0.25, seed=1)
+    assert repeat == 0 and list(test) == list(range(50, 60))
+    assert some[train].sum() == 10 and (~some[train]).sum() == 10
+    assert (np.bincount(patients[train[some[train]]])[np.unique(patients[train[some[train]]])] == 2).all()
+
+
+def test_the_low_information_filter_learns_from_what_it_is_given_and_masks():
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.normal(3, 1, 50), rng.normal(3, 0.1, 50), rng.normal(0, 1, 50)], axis=1).astype("float32")
+    fitted = LowInformationFilter().fit(x)
+    assert fitted.kept_.tolist() == [True, False, False]
+    new = np.full((4, 3), 7, "float32")
+    assert fitted.transform(new).tolist() == [[7, 0, 0]] * 4 and new.min() == 7
+    assert fitted.transform(new).dtype == np.float32
+
+
+def test_a_filter_that_nothing_passes_says_what_to_do():
+    with pytest.raises(CohortError, match="no gene has a mean of 0.5 and an SD of 0.8; lower them"):
+        LowInformationFilter().fit(np.zeros((5, 3)))
+
+
+def test_noise_has_the_stated_size_is_clipped_and_grows_along_the_same_draws():
+    x, means = np.full((4000, 2), 20, "float32"), np.array([20.0, 2.0])
+    one, two = with_noise(x, means, 0.1, 3), with_noise(x, means, 0.2, 3)
+    assert (one - x).std(axis=0) == pytest.approx([2, 0.2], rel=0.05)
+    assert two - x == pytest.approx(2 * (one - x), abs=1e-4)
+    assert with_noise(x, means, 5, 3).min() == 0 and np.array_equal(with_noise(x, means, 0, 3), x)

@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from gexlib.models.cnn import cnn_1d, cnn_3layer
-from gexlib.training import BatchTrainer, keras, log_loss_of
+from gexlib.prep import LowInformationFilter
+from gexlib.splits import grouped_folds
+from gexlib.training import BatchTrainer, histories, keras, log_loss_of, trained_on_parts
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +137,47 @@ def test_jax_learns_the_same(types):
     environment = os.environ | {"KERAS_BACKEND": "jax"}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert found.stdout.strip() == "jax", found.stderr[-2000:]
+
+
+@pytest.mark.parametrize("protocol", ["as_published", "corrected"])
+def test_networks_of_all_parts_come_from_one_program_and_can_be_asked_again(types, protocol):
+    x, y = types
+    patients = np.arange(120)
+    data = SimpleNamespace(
+        X=x + 5, y=y, patients=patients, classes=4, parts=list(grouped_folds(y, patients, 3, seed=1))
+    )
+    built = []
+
+    def build(genes, classes):
+        built.append((genes, classes))
+        return small()
+
+    how = {"protocol": protocol, "epochs": 5, "batch": 16, "gene_filter": LowInformationFilter(), "seed": 1}
+    models, said = trained_on_parts(build, data, **how)
+    assert len(models) == 3 and said.shape == (1, 120, 4) and np.isfinite(said).all()
+    assert len({id(model.trainer) for model in models}) == 1 and set(built) == {(120, 4)}
+    _, _, test = data.parts[0]
+    assert models[0](data.X[test]) == pytest.approx(said[0, test])  # though others were trained since
+    assert (models[0].genes is None) == (protocol == "as_published")
+
+
+def test_what_a_fold_masked_cannot_change_a_prediction(types):
+    x, y = types
+    x = x + 5
+    x[:, 7] = 0.1
+    data = SimpleNamespace(X=x, y=y, patients=np.arange(120), classes=4, parts=[(0, np.arange(80), np.arange(80, 120))])
+    (model,), said = trained_on_parts(
+        lambda *_: small(), data, protocol="corrected", epochs=2, batch=16, gene_filter=LowInformationFilter()
+    )
+    moved = x.copy()
+    moved[:, 7] = 9
+    assert not model.genes[7] and np.array_equal(model(moved), model(x))
+    assert np.isnan(said[0, :80]).all()
+
+
+def test_learning_curves_have_a_row_an_epoch_and_leave_out_what_has_none(types):
+    x, y = types
+    builds = dict.fromkeys(("one", "two", "none"), lambda genes, classes: cnn_1d(genes, classes, filters=2, dense=4))
+    curves = histories(builds, x, y, (x, y), epochs={"one": 2, "two": 1, "none": 0}, batch=32)
+    assert curves.model.tolist() == ["one", "one", "two"] and (curves.seconds > 0).all()
+    assert {"epoch", "loss", "accuracy", "validation loss", "validation accuracy", "parameters"} <= set(curves)

@@ -28,8 +28,11 @@ def _claims_file(notebook: str) -> dict:
 
 
 def load_claims(notebook: str) -> list[dict]:
-    """The claims that a notebook must judge: id, section, claim, published, about, and value where it is a number."""
-    return _claims_file(notebook)["claims"]
+    """The claims that a notebook must judge: id, section, claim, published, about, and value where it is a number.
+
+    A study's file may leave some of its claims to a second notebook, such as ``02b``.
+    """
+    return [c for c in _claims_file(notebook)["claims"] if c.get("notebook", notebook[:2]) == notebook]
 
 
 def decide(id: str, cohort: str, simulated: bool, holds: bool | None, ours: Mapping[str, float | None]) -> str:
@@ -84,7 +87,7 @@ def print_ledger() -> None:
     collected = collect()
     for notebook in sorted(path.stem for path in Path(__file__).parent.glob("*.yaml")):
         print(f"{notebook}  {_claims_file(notebook)['paper']}")
-        for claim in load_claims(notebook):
+        for claim in _claims_file(notebook)["claims"]:
             print(f"\n{claim['id']}  {textwrap.fill(claim['claim'], width, subsequent_indent='      ')}")
             print(f"      paper: {claim['published']}  ({claim['section']})")
             for line, where in _measurements(claim["id"], collected).items():

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from gexlib.cohort import CohortError, check_cohort, make_cohort
 from gexlib.files import sha256_of, written_whole
-from gexlib.sources.matrix import gene_table, looks_like_genes, to_scale, with_patients, with_stages
+from gexlib.sources.matrix import gene_table, looks_like_genes, to_scale, with_patients, with_plates, with_stages
 
 FACTS = ("source", "release", "licence", "note")  # what an ordinary file may say of itself in `uns`
 
@@ -46,6 +46,7 @@ def load(
         raise CohortError(f"{name}: {found}; expected samples x genes: save the transposed AnnData (adata.T).")
     values, scale, notes = to_scale(values, transform, unit or str(adata.uns.get("unit", "")), name)
     genes, (obs, who) = gene_table(values.columns), with_patients(adata.obs)
+    obs, where = with_plates(obs)
     past = adata.uns.get("provenance")
     if isinstance(past, Mapping) and "source" in past:
         files = dict(zip(_words(past, "files"), _words(past, "sha256"), strict=True))
@@ -57,7 +58,7 @@ def load(
     cohort = make_cohort(
         values.to_numpy(), obs, adata.var.set_axis(genes.index).assign(**genes), name=name, unit=scale,
         source=str(past["source"]), release=str(past.get("release", "")), licence=str(past.get("licence", "")),
-        files=files, transforms=[*_words(past, "transforms"), *note, *notes, *who, *unread],
+        files=files, transforms=[*_words(past, "transforms"), *note, *notes, *who, *where, *unread],
         left_out=past.get("left_out"), simulated=adata.uns.get("simulated", False),
     )  # fmt: skip
     cohort.uns = adata.uns | cohort.uns

@@ -23,6 +23,7 @@ NULLS = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL"]
 SAMPLE_COLUMNS = ("sample", "sample_id", "sampleid", "id")
 PATIENT_COLUMNS = ("patient", "patient_id", "case_id", "subject", "subject_id", "individual", "donor")  # first wins
 INSS_COLUMN = re.compile(r"inss([._ ]?stage)?", re.IGNORECASE)
+TCGA_ALIQUOT = re.compile(r"TCGA-\w\w-\w{4}-\d\d\w-\d\d\w-\w{4}-\d\d")
 TCGA = re.compile(r"TCGA[-.]\w\w[-.]\w{4}")
 GENE_LIKE = re.compile(r"ENS[A-Z]*G\d{6,}.*|SIM\d{5}|hsa-(mir|let)-.+|.+_(at|st)|\S+\|\d+", re.IGNORECASE)
 FAMILIAR_GENES = frozenset("ACTB B2M EGFR ERBB2 ESR1 GAPDH HPRT1 KRAS MKI67 MYC MYCN PTEN RPLP0 TP53 VEGFA".split())
@@ -150,6 +151,13 @@ def with_patients(obs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         return obs, []
     patients = obs.index.str[:12].str.replace(".", "-")
     return obs.assign(patient=patients), ["patient taken from the first 12 characters of the TCGA barcode"]
+
+
+def with_plates(obs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """`obs` with a column ``plate`` where every sample is a whole TCGA aliquot barcode, and a note of it."""
+    if "plate" in obs or not all(TCGA_ALIQUOT.match(sample) for sample in obs.index):
+        return obs, []
+    return obs.assign(plate=obs.index.str.split("-").str[5]), ["plate taken from the sixth field of the TCGA barcode"]
 
 
 def with_stages(cohort: anndata.AnnData) -> anndata.AnnData:
