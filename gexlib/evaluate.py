@@ -187,6 +187,16 @@ def class_rates(classes: list[str]) -> Callable:
     return statistics
 
 
+def average_precision_of(classes: list[str]) -> Callable:
+    """A `statistics` for `with_intervals`: the mean of the classes' precisions, over those that are called at all."""
+
+    def statistics(y, probabilities, weights):
+        rates = class_rates(classes)(y, probabilities, weights)
+        return {"average precision": _mean_of_known(np.stack([rates[f"precision {c}"] for c in classes], axis=1))}
+
+    return statistics
+
+
 def confusion(y: np.ndarray, probabilities: np.ndarray, names: list[str]) -> pd.DataFrame:
     """Samples by true class (rows) and predicted class (columns); averaged over repeats where there are several."""
     repeats = probabilities[None] if probabilities.ndim == 2 else probabilities
@@ -321,6 +331,14 @@ def _summary(drawn, patients) -> pd.DataFrame:
     n = len(np.unique(np.asarray(patients).astype(str)))
     rows = {metric: [values[0], *np.nanpercentile(values[1:], [2.5, 97.5]), n] for metric, values in drawn.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "n"]).astype({"n": int})
+
+
+def mean_with_interval(values: np.ndarray, seed: int = 0) -> pd.Series:
+    """The mean over units, such as classes, with its 95 % interval from drawing units: value, low, high, n."""
+    values = np.asarray(values, float)
+    drawn = patient_draws(np.arange(len(values)), 1000, seed) @ values / len(values)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return pd.Series({"value": values.mean(), "low": low, "high": high, "n": len(values)})
 
 
 def proportion(successes: int, n: int) -> tuple[float, float, float]:

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.optimize import minimize
 from scipy.stats import norm, ttest_ind
 
-from gexlib.evaluate import false_discovery_rate, patient_draws, proportion, weighted_auc
+from gexlib.evaluate import false_discovery_rate, mean_with_interval, patient_draws, proportion, weighted_auc
 
 MODIFIERS = ("absolute", "relu")
 PATH_STEPS = 16  # points of the path of integrated gradients
@@ -247,20 +247,17 @@ def recovery_by_class(effects: np.ndarray, planted: np.ndarray, k: int = 10, see
     drawing classes
     """
     classes = np.flatnonzero(planted.any(axis=1) & np.isfinite(effects).all(axis=1))
-    top = np.argsort(-effects[classes], axis=1, kind="stable")[:, :k]
-    found = np.take_along_axis(planted[classes], top, axis=1).mean(axis=1)
-    one = np.ones((1, effects.shape[1]))
+    found, one = share_among_top(effects, planted, k)[classes], np.ones((1, effects.shape[1]))
     areas = np.array([weighted_auc(planted[c], effects[c], one)[0] for c in classes])
-    draws = patient_draws(np.arange(len(classes)), 1000, seed) / len(classes)
-    rows = {
-        name: [values.mean(), *np.percentile(draws @ values, [2.5, 97.5]), len(classes), null]
-        for name, values, null in (
-            (f"precision at {k}", found, planted[classes].mean()),
-            ("AUC of recovery", areas, 0.5),
-        )
-    }
-    columns = ["value", "low", "high", "n", "null"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).astype({"n": int})
+    nulls = {f"precision at {k}": (found, planted[classes].mean()), "AUC of recovery": (areas, 0.5)}
+    rows = {name: {**mean_with_interval(values, seed), "null": null} for name, (values, null) in nulls.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").astype({"n": int})
+
+
+def share_among_top(effects: np.ndarray, genes: np.ndarray, k: int) -> np.ndarray:
+    """For each class, the share of the `k` highest scores that belong to `genes`, (classes, genes) bool; (classes,)."""
+    top = np.argsort(-effects, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(genes, top, axis=1).mean(axis=1)
 
 
 def tail_laws(scores: np.ndarray, lowest: float) -> pd.DataFrame:
@@ -351,6 +348,34 @@ def selection_stability(selected: np.ndarray) -> pd.Series:
 def one_vs_rest_t(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Welch's t of every gene for each class against all others, (classes, genes); 0 for a gene that never varies."""
     return np.stack([_welch(x[y == k], x[y != k])[0] for k in range(y.max() + 1)])
+
+
+def marker_differences(x: np.ndarray, y: np.ndarray, is_marker: np.ndarray) -> pd.DataFrame:
+    """Do markers differ more between classes than other genes do? (Mostavi et al. 2020, figure 4d, e)
+
+    The test is Welch's over genes, as published; it takes genes for independent, so its p-values are too small.
+
+    Parameters
+    ----------
+    x, y : (samples, genes) and (samples,) class numbers
+    is_marker : (classes, genes) bool
+
+    Returns
+    -------
+    DataFrame, index class number and "all", columns markers, difference (the markers' mean |difference| of means),
+    others (that of other genes), p
+    """
+    gaps = np.stack([np.abs(x[y == k].mean(axis=0) - x[y != k].mean(axis=0)) for k in range(len(is_marker))])
+    rows = {}
+    for k, (gap, chosen) in enumerate([*zip(gaps, is_marker, strict=True), (gaps, is_marker)]):
+        enough = chosen.sum() > 1
+        rows["all" if k == len(gaps) else k] = {
+            "markers": int(chosen.sum()),
+            "difference": gap[chosen].mean() if enough else np.nan,
+            "others": gap[~chosen].mean(),
+            "p": ttest_ind(gap[chosen], gap[~chosen], equal_var=False).pvalue if enough else np.nan,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def genes_per_class(x: np.ndarray, y: np.ndarray) -> list[int]:

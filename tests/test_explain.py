@@ -167,3 +167,14 @@ def test_the_law_that_scores_were_drawn_from_fits_best(law):
 def test_too_few_scores_have_no_law():
     with pytest.raises(ValueError, match="3 scores of at least 0.5; a law needs 20"):
         explain.tail_laws(np.array([0.1, 0.6, 0.7, 0.8]), 0.5)
+
+
+def test_markers_that_differ_are_seen_and_a_class_without_markers_has_no_difference():
+    rng, y = np.random.default_rng(0), np.arange(120) % 3
+    x, markers = rng.normal(size=(120, 60)), np.zeros((3, 60), bool)
+    markers[0, :5] = True
+    x[np.ix_(y == 0, np.arange(5))] += 2
+    table = explain.marker_differences(x, y, markers)
+    assert table.markers.tolist() == [5, 0, 0, 5] and list(table.index) == [0, 1, 2, "all"]
+    assert table.loc[0, "difference"] == pytest.approx(2, abs=0.3) and table.p[0] < 1e-3
+    assert table.loc[0, "others"] < 0.4 and np.isnan(table.p[1])
