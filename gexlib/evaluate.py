@@ -5,7 +5,8 @@ Every metric takes sample weights, one row a bootstrap draw, so that a thousand 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from warnings import catch_warnings
 
 import numpy as np
 import pandas as pd
@@ -43,8 +44,7 @@ def predictions(
     _need_every_class(y, parts)
     with threadpool_limits(1):  # folds are small: one thread is several times faster, and repeats
         found = [
-            fit(x[train], y[train], patients[train], seed + number)(x[test])
-            for number, (_, train, test) in enumerate(parts)
+            model(x[test]) for model, (_, _, test) in zip(_fits(fit, x, y, patients, parts, seed), parts, strict=True)
         ]
     return placed(parts, found, len(y))
 
@@ -55,7 +55,14 @@ def fitted(
     """The models that `predictions` fits, one a part, each (samples, genes) -> (samples, classes), to ask them more."""
     parts = list(parts)
     _need_every_class(y, parts)
-    return [fit(x[train], y[train], patients[train], seed + number) for number, (_, train, _) in enumerate(parts)]
+    with threadpool_limits(1):
+        return list(_fits(fit, x, y, patients, parts, seed))
+
+
+def _fits(fit, x, y, patients, parts, seed) -> Iterator[Callable]:
+    """One model a part, fitted when it is asked for."""
+    for number, (_, train, _) in enumerate(parts):
+        yield fit(x[train], y[train], patients[train], seed + number)
 
 
 def asked(models: list[Callable], x: np.ndarray, parts: Iterable[tuple]) -> np.ndarray:
@@ -329,7 +336,8 @@ def _value_and_draws(y, probabilities, patients, statistics, seed, draws=1000) -
 
 def _summary(drawn, patients) -> pd.DataFrame:
     n = len(np.unique(np.asarray(patients).astype(str)))
-    rows = {metric: [values[0], *np.nanpercentile(values[1:], [2.5, 97.5]), n] for metric, values in drawn.items()}
+    with catch_warnings(category=RuntimeWarning, action="ignore"):  # a metric that is NaN in every draw stays NaN
+        rows = {metric: [values[0], *np.nanpercentile(values[1:], [2.5, 97.5]), n] for metric, values in drawn.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "n"]).astype({"n": int})
 
 

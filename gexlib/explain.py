@@ -50,7 +50,7 @@ def saliency_sums(
     modifier: str = "absolute",
     baseline: np.ndarray | None = None,
     genes: np.ndarray | None = None,
-    batch: int = 500,
+    batch: int = 1000,
 ) -> np.ndarray:
     """Saliency maps of samples for the logit of their own class, added up by class (Mostavi et al. 2020, section 2.6).
 
@@ -119,8 +119,10 @@ def _batches(model, x: np.ndarray, chosen: np.ndarray, batch: int) -> Iterator[t
     for first in range(0, len(x), batch):
         part = np.asarray(x[first : first + batch], dtype=np.float32)
         outputs = np.eye(classes, dtype=np.float32)[chosen[first : first + batch]]
-        short = ((0, batch - len(part)), (0, 0))
-        yield np.pad(part, short), np.pad(outputs, short), len(part)
+        n, short = len(part), ((0, batch - len(part)), (0, 0))
+        if n < batch:
+            part, outputs = np.pad(part, short), np.pad(outputs, short)
+        yield part, outputs, n
 
 
 @lru_cache(maxsize=8)  # compiled once a model, whatever weights it has by then
@@ -141,7 +143,8 @@ def _program(model, guided: bool, modifier: str | None, integrated: bool = False
             found = gradient(x, outputs)
         maps = given * (ops.abs(found) if modifier == "absolute" else ops.relu(found))
         low, high = ops.min(maps, axis=1, keepdims=True), ops.max(maps, axis=1, keepdims=True)
-        return ops.matmul(ops.transpose(outputs), (maps - low) / (high - low + 1e-7))
+        share = outputs / (high - low + 1e-7)  # the scaled maps are never written out, only their sums
+        return ops.matmul(ops.transpose(share), maps) - ops.sum(share * low, axis=0)[:, None]
 
     compiled = (_jax_program if keras.backend.backend() == "jax" else _tensorflow_program)(model, explained)
 
@@ -155,13 +158,15 @@ def _program(model, guided: bool, modifier: str | None, integrated: bool = False
 def _tensorflow_program(model, explained: Callable) -> Callable:
     import tensorflow as tf
 
+    from gexlib.training import convolves
+
     def gradient(x, outputs):
         with tf.GradientTape() as tape:
             tape.watch(x)
             logit = tf.reduce_sum(model(x, training=False) * outputs)
         return tape.gradient(logit, x)
 
-    compiled = tf.function(lambda *values: explained(gradient, *values))
+    compiled = tf.function(lambda *values: explained(gradient, *values), jit_compile=not convolves(model))
     return lambda *values: compiled(*map(tf.convert_to_tensor, values)).numpy()
 
 

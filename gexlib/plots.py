@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 PALETTE = sns.color_palette("colorblind")
 
@@ -91,9 +92,11 @@ def intervals(table: pd.DataFrame, title: str, xlabel: str, ax: plt.Axes | None 
     rows = np.arange(len(table))[::-1]
     ax.hlines(rows, table["low"], table["high"], color=PALETTE[0], lw=2.5)
     ax.plot(table["value"], rows, "o", color=PALETTE[0], ms=6)
+    digits = 2 if table["high"].max() - table["low"].min() > 0.1 else 3
     for row, value in zip(rows, table["value"], strict=True):
-        ax.annotate(f"{value:.2f}", (value, row), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+        ax.annotate(f"{value:.{digits}f}", (value, row), (0, 6), textcoords="offset points", ha="center", fontsize=8)
     ax.set(yticks=rows, yticklabels=table.index, xlabel=xlabel, title=title, ylim=(-0.6, len(table) - 0.2))
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     return ax
 
 

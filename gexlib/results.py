@@ -92,7 +92,7 @@ class Record:
         common = {"study": self.notebook, "cohort": cohort, "simulated": cohort.startswith("simulated:")}
         common |= {"protocol": protocol, "part": part, "model": model, "family": family}
         table = with_intervals(y, probabilities, patients, statistics, self.content["parameters"].get("seed", 0))
-        for metric, row in table.iterrows():
+        for metric, row in table.dropna().iterrows():  # the precision of a class that is never called is none
             self._keep("rows", {**common, "metric": metric}, _plain(row))
         return table
 
