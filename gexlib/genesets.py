@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -17,7 +19,8 @@ from gexlib.sources.matrix import read_text
 def read_gmt(path: str | Path) -> dict[str, frozenset[str]]:
     """Gene sets of a GMT file, plain or gzipped: a set's name, a description and its genes on a line, tab-separated.
 
-    gseapy's reader passes over lines that are too short, keeps the last of two sets of a name and takes no gzip.
+    ``real:c2.cgp.v7.1`` is the prepared file of that name in the folder gene_sets under GEXLIB_REAL_DATA. gseapy's
+    reader passes over lines that are too short, keeps the last of two sets of a name and takes no gzip.
 
     Returns
     -------
@@ -27,6 +30,7 @@ def read_gmt(path: str | Path) -> dict[str, frozenset[str]]:
     ------
     CohortError : no such file, a damaged gzip, no text, a line of fewer than three fields, a set name twice, or no set
     """
+    path = _prepared(str(path)) if str(path).startswith("real:") else path
     try:
         text = read_text(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -48,6 +52,18 @@ def read_gmt(path: str | Path) -> dict[str, frozenset[str]]:
     if not sets:
         raise CohortError(f"{path}: the file holds no gene set; expected a GMT file, one set a line.")
     return sets
+
+
+def _prepared(name: str) -> Path:
+    """The GMT file behind ``real:NAME``."""
+    folder = Path(os.environ.get("GEXLIB_REAL_DATA", "")) / "gene_sets"
+    if not os.environ.get("GEXLIB_REAL_DATA") or not folder.is_dir():
+        raise CohortError(f"{name}: GEXLIB_REAL_DATA names no folder that holds gene_sets; see data/README.md.")
+    known = {re.sub(r"(\.symbols)?\.gmt(\.gz)?$", "", path.name): path for path in sorted(folder.glob("*.gmt*"))}
+    wanted = name.removeprefix("real:")
+    if wanted not in known:
+        raise CohortError(f"{name}: no such gene sets under GEXLIB_REAL_DATA ({nearest(wanted, known)}).")
+    return known[wanted]
 
 
 def enrichment(

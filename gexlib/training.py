@@ -518,21 +518,29 @@ def _jax_epoch(model, optimizer):
 
     gradient_of = _jax_gradient(model)
 
-    @jax.jit
-    def advance(groups, x, y, numbers, weights, batches):
-        def step(i, carried):
-            (trained, state, moments), total, right = carried
-            labels, weight = y[numbers[i]], weights[i]
-            (loss, (state, logits)), gradients = gradient_of(trained, state, x[numbers[i]], labels, weight)
-            trained, moments = optimizer.stateless_apply(moments, gradients, trained)
-            right += _weighted_hits(logits, labels, weight)
-            return [trained, state, moments], total + loss * weight.sum(), right
+    def step(i, carried, x, y, numbers, weights):
+        (trained, state, moments), total, right = carried
+        labels, weight = y[numbers[i]], weights[i]
+        (loss, (state, logits)), gradients = gradient_of(trained, state, x[numbers[i]], labels, weight)
+        trained, moments = optimizer.stateless_apply(moments, gradients, trained)
+        right += _weighted_hits(logits, labels, weight)
+        return [trained, state, moments], total + loss * weight.sum(), right
 
-        return jax.lax.fori_loop(0, batches, step, (groups, jnp.float32(0), jnp.float32(0)))
+    @jax.jit
+    def whole_epoch(carried, batches, *data):
+        return jax.lax.fori_loop(0, batches, lambda i, carried: step(i, carried, *data), carried)
+
+    one_step = jax.jit(step)
 
     def run(x, y, numbers, weights, batches):
         groups, write = _jax_values(model, optimizer)
-        groups, total, right = advance(groups, x, y, numbers, weights, batches)
+        data, carried = (x, y, jnp.asarray(numbers), jnp.asarray(weights)), (groups, jnp.float32(0), jnp.float32(0))
+        if convolves(model):  # inside a loop XLA computes convolutions on one thread and many times more slowly
+            for i in range(batches):
+                carried = one_step(i, carried, *data)
+        else:
+            carried = whole_epoch(carried, batches, *data)
+        groups, total, right = carried
         write(groups)
         return total, right
 

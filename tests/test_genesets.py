@@ -177,3 +177,15 @@ def test_msigdb_c2_cgp_is_read_and_finds_a_set_among_its_own_genes():
     background = sorted(frozenset().union(*sets.values()))
     found = enrichment(sets[name], background, sets)
     assert found.index[0] == name and (coverage(sets, background) == 1).all()
+
+
+def test_prepared_gene_sets_open_by_name_and_an_unknown_name_says_which_there_are(tmp_path, monkeypatch):
+    (tmp_path / "gene_sets").mkdir()
+    (tmp_path / "gene_sets" / "h.all.v6.2.symbols.gmt").write_text("ONE\tna\tTP53\tMYC\n")
+    monkeypatch.setenv("GEXLIB_REAL_DATA", str(tmp_path))
+    assert read_gmt("real:h.all.v6.2") == {"ONE": frozenset({"TP53", "MYC"})}
+    with pytest.raises(CohortError, match=r"real:h.all.v7: no such gene sets .*nearest: h.all.v6.2"):
+        read_gmt("real:h.all.v7")
+    monkeypatch.delenv("GEXLIB_REAL_DATA")
+    with pytest.raises(CohortError, match="GEXLIB_REAL_DATA names no folder"):
+        read_gmt("real:h.all.v6.2")

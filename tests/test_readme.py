@@ -57,6 +57,18 @@ def test_the_table_of_study_05_is_the_committed_one():
         assert row in README, row
 
 
+def test_the_table_of_study_02_is_the_committed_one():
+    cells: dict[tuple, list[str]] = {}
+    for name in ("mirna_pancan", "tcga15_mrna"):
+        for row in json.loads((home() / "results" / "02b" / f"{name}.json").read_text(encoding="utf-8"))["rows"]:
+            if row["metric"] == "accuracy" and row["part"] in ("tumours", "with Normal"):
+                cell = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+                cells.setdefault((row["model"], row["part"]), []).append(cell)
+    assert len(cells) > 6
+    for (model, part), values in cells.items():
+        assert f"| {model}, {part} | " + " | ".join(values) + " |" in README
+
+
 def test_every_command_of_the_readme_exists():
     makefile = (home() / "Makefile").read_text(encoding="utf-8")
     for target in ("run", "test", "test-system", "bench", "lab", "baselines"):

@@ -17,7 +17,7 @@ from gexlib.sources.simulated.neuroblastoma import simulate_neuroblastoma
 from gexlib.sources.simulated.pancancer import simulate_pancancer
 from gexlib.sources.simulated.vital import CANCERS, simulate_vital
 
-DEFAULT_SIZES = {"neuroblastoma": (280, 1000), "pancancer": (1200, 1000)}  # samples, genes
+DEFAULT_SIZES = {"neuroblastoma": (280, 1000), "pancancer": (1000, 1000)}  # samples, genes
 DEFAULT_SIZES |= dict.fromkeys(CANCERS, (300, 1000))
 SMALLEST = {"neuroblastoma": 20, "pancancer": 400} | dict.fromkeys(CANCERS, 60)
 SAMPLES = {"neuroblastoma": "patients", "pancancer": "aliquots"} | dict.fromkeys(CANCERS, "aliquots")
