@@ -124,6 +124,7 @@ def learning_curves(table: pd.DataFrame, title: str, ax: plt.Axes | None = None)
         ax.plot(points["epoch"], points["validation loss"], color=PALETTE[i], ls="--")
     ax.plot([], [], color="0.3", ls="--", label="validation")
     ax.set(xlabel="epoch", ylabel="loss (cross-entropy)", yscale="log", title=title)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(fontsize=8)
     return ax
 
