@@ -15,13 +15,16 @@ import anndata
 from gexlib.cohort import CohortError, nearest
 from gexlib.sources.simulated.neuroblastoma import simulate_neuroblastoma
 from gexlib.sources.simulated.pancancer import simulate_pancancer
+from gexlib.sources.simulated.sites import simulate_sites
 from gexlib.sources.simulated.vital import CANCERS, simulate_vital
 
-DEFAULT_SIZES = {"neuroblastoma": (280, 1000), "pancancer": (1000, 1000)}  # samples, genes
+DEFAULT_SIZES = {"neuroblastoma": (280, 1000), "pancancer": (1000, 1000), "sites": (1000, 1000)}  # samples, genes
 DEFAULT_SIZES |= dict.fromkeys(CANCERS, (300, 1000))
-SMALLEST = {"neuroblastoma": 20, "pancancer": 400} | dict.fromkeys(CANCERS, 60)
-SAMPLES = {"neuroblastoma": "patients", "pancancer": "aliquots"} | dict.fromkeys(CANCERS, "aliquots")
-KINDS = {"neuroblastoma": simulate_neuroblastoma, "pancancer": simulate_pancancer}
+SMALLEST = {"neuroblastoma": 20, "pancancer": 400, "sites": 600} | dict.fromkeys(CANCERS, 60)
+SAMPLES = {"neuroblastoma": "patients", "pancancer": "aliquots", "sites": "aliquots"} | dict.fromkeys(
+    CANCERS, "aliquots"
+)
+KINDS = {"neuroblastoma": simulate_neuroblastoma, "pancancer": simulate_pancancer, "sites": simulate_sites}
 KINDS |= {kind: partial(simulate_vital, kind) for kind in CANCERS}
 
 

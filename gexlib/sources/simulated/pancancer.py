@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -110,19 +112,10 @@ def simulate_pancancer(n: int, genes: int, seed: int) -> anndata.AnnData:
       expressed but steady: of all 20,531 genes in 350 aliquots 28 % have a mean below .5 and 32 % more an SD below .8.
       With those that come out too low, a fifth of the genes fails a filter of .5 and .8, not three fifths.
     """
-    var, parts = _genes(genes, seed)
-    obs, state, own = _aliquots(n, seed)
-    scores = stream("pancancer", "factors", seed).standard_normal((n, len(BROAD_SHARES) + SETS))
-    X, rng = np.empty((n, genes), np.float32), stream("pancancer", "noise", seed)
-    for row in X:
-        row[:] = rng.standard_normal(genes)
-    for values in (scores, X):
-        for normal in np.flatnonzero(obs["tissue"] == "normal"):
-            values[normal] = OWN * values[own[normal]] + np.sqrt(1 - OWN**2) * values[normal]
-    plates = stream("pancancer", "plate effects", seed).standard_normal((obs["plate"].nunique(), genes))
-    _express(X, obs, state, scores, parts | {"plate": plates * parts["plate_sd"]})
+    var, parts = gene_table("pancancer", TYPES, genes, seed)
+    obs, state, own = aliquot_table("pancancer", TYPES, _sizes(n), seed)
     cohort = make_cohort(
-        X,
+        express("pancancer", obs, state, own, parts, seed),
         obs,
         var,
         name=f"simulated:pancancer,n={n},genes={genes},seed={seed}",
@@ -141,24 +134,33 @@ def simulate_pancancer(n: int, genes: int, seed: int) -> anndata.AnnData:
     return cohort
 
 
-def _genes(genes: int, seed: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+def gene_table(
+    kind: str,
+    types: Mapping[str, tuple],
+    genes: int,
+    seed: int,
+    strength: Mapping[str, float] | None = None,
+    lineage_sd: float = LINEAGE_SD,
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """One row a gene with its truth; and the parts of its expression, log2: (genes,), or a row a state or factor.
 
-    States are those of `_means`. No gene is of two modules or two types, nor of both a module and a type.
+    `types` are some of `TYPES`; a module or marker has the same share of the genes however few they are. A type has
+    `strength` times the programme, 1 unless told; `lineage_sd` is the background that tumours of a tissue share. States
+    are those of `_means`. No gene is of two modules or two types, nor of both a module and a type.
     """
-    rng = stream("pancancer", "genes", seed)
+    rng = stream(kind, "genes", seed)
     order = rng.permutation(genes)
     quiet, rest = np.split(order, [int(round(QUIET_SHARE * genes))])
     tissue, marker = np.full(genes, "", object), np.full(genes, "", object)
-    weights = {module: MODULE_WEIGHTS.get(module, 1) for module in MODULES}
-    tissue_genes = _label(tissue, rest, {m: MODULES_SHARE * w / sum(weights.values()) for m, w in weights.items()})
-    marker_genes = _label(marker, rest[tissue_genes:], {name: _marker_share(name) for name in TYPES})
+    weights, modules = {module: MODULE_WEIGHTS.get(module, 1) for module in MODULES}, _modules(types)
+    tissue_genes = _label(tissue, rest, {m: MODULES_SHARE * weights[m] / sum(weights.values()) for m in modules})
+    marker_genes = _label(marker, rest[tissue_genes:], {name: _marker_share(name) for name in types})
     alike = np.isin(marker, ALIKE)
     specific = (tissue != "") | (marker != "")
     var = pd.DataFrame(index=[f"SIM{i:05d}" for i in range(1, genes + 1)])
-    var["truth_tissue"] = pd.Categorical(tissue, ["", *MODULES])
+    var["truth_tissue"] = pd.Categorical(tissue, ["", *modules])
     var["truth_tissue_effect"] = (tissue != "") * MODULES_EFFECT * np.exp(0.4 * rng.standard_normal(genes))
-    var["truth_marker"] = pd.Categorical(marker, ["", *TYPES])
+    var["truth_marker"] = pd.Categorical(marker, ["", *types])
     var["truth_marker_effect"] = (marker != "") * MARKERS_EFFECT * np.exp(0.4 * rng.standard_normal(genes))
     var.loc[alike, "truth_marker_effect"] *= ALIKE_EFFECT / MARKERS_EFFECT
     signed = PROGRAMME_EFFECT * np.exp(0.5 * rng.standard_normal(genes))
@@ -175,13 +177,18 @@ def _genes(genes: int, seed: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     set_share = np.where(rng.random_sample(genes) < 0.6, rng.uniform(0.2, 0.8, genes), 0.0)
     unbroad = sd * np.sqrt(1 - sum(BROAD_SHARES))
     return var, {
-        "mean": mean + _means(var, scale, rng),
+        "mean": mean + _means(types, var, scale, rng, strength or {}, lineage_sd),
         "broad": rng.standard_normal((len(BROAD_SHARES), genes)) * np.sqrt(BROAD_SHARES)[:, None] * sd,
         "number": rng.randint(0, SETS, genes),
         "set": unbroad * np.sqrt(set_share),
         "noise": unbroad * np.sqrt(1 - set_share),
         "plate_sd": PLATE_SD * sd,
+        "quiet": scale != 1,
     }
+
+
+def _modules(types: Mapping[str, tuple]) -> list[str]:
+    return sorted({module for *_, kept in types.values() for module in kept})
 
 
 def _marker_share(name: str) -> float:
@@ -198,20 +205,27 @@ def _label(labels: np.ndarray, order: np.ndarray, shares: dict[str, float]) -> i
     return sum(sizes)
 
 
-def _means(var: pd.DataFrame, scale: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    """Log2 that each state adds to a gene, (99, genes): the tumours of 33 types, those squamous, and the normals."""
+def _means(
+    types: Mapping[str, tuple],
+    var: pd.DataFrame,
+    scale: np.ndarray,
+    rng: np.random.RandomState,
+    strength: Mapping[str, float],
+    lineage_sd: float,
+) -> np.ndarray:
+    """Log2 that each state adds to a gene, (3 x types, genes): each type's tumours, those squamous, and normals."""
     draws = {
         part: dict(zip(names, rng.standard_normal((len(names), len(var))), strict=True))
-        for part, names in (("tissue", MODULES), ("lineage", MODULES), ("type", TYPES))
+        for part, names in (("tissue", _modules(types)), ("lineage", _modules(types)), ("type", types))
     }
     tissue, marker, effect = var["truth_tissue"], var["truth_marker"], var["truth_tissue_effect"].to_numpy()
-    plain, squamous, normal = means = np.zeros((3, len(TYPES), len(var)))
-    for i, (name, (*_, kept)) in enumerate(TYPES.items()):
+    plain, squamous, normal = means = np.zeros((3, len(types), len(var)))
+    for i, (name, (*_, kept)) in enumerate(types.items()):
         home, own = TISSUE_OF[name], name not in ALIKE
         background = TISSUE_SD * scale * draws["tissue"][home]
         plain[i] = kept[home] * background
-        plain[i] += scale * (LINEAGE_SD * draws["lineage"][home] + own * TYPE_SD * draws["type"][name])
-        plain[i] += (marker == name) * var["truth_marker_effect"] + var["truth_programme"]
+        plain[i] += scale * (lineage_sd * draws["lineage"][home] + own * TYPE_SD * draws["type"][name])
+        plain[i] += (marker == name) * var["truth_marker_effect"] + strength.get(name, 1.0) * var["truth_programme"]
         normal[i] = background
         for module, part in kept.items():
             if module != "squamous":
@@ -223,9 +237,13 @@ def _means(var: pd.DataFrame, scale: np.ndarray, rng: np.random.RandomState) -> 
 
 
 def _sizes(n: int) -> np.ndarray:
-    """Tumours and normals of each type, (33, 2): `n` in the proportions of TCGA, none below the fewest."""
+    """Tumours and normals of each type, (33, 2)."""
     counts = np.array([row[:2] for row in TYPES.values()])
-    fewest = np.minimum(counts, [FEWEST_TUMOURS, FEWEST_NORMALS])
+    return class_sizes(n, counts, np.minimum(counts, [FEWEST_TUMOURS, FEWEST_NORMALS]))
+
+
+def class_sizes(n: int, counts: np.ndarray, fewest: np.ndarray) -> np.ndarray:
+    """Aliquots of each type and tissue, shaped as `counts`: `n` in its proportions, none below the `fewest`."""
     sizes, scarce = fewest.copy(), counts == 0
     while True:
         left = n - sizes[scarce].sum()
@@ -236,29 +254,62 @@ def _sizes(n: int) -> np.ndarray:
         sizes[scarce] = fewest[scarce]
 
 
-def _aliquots(n: int, seed: int) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """One row an aliquot, all tumours, then normals; its state (see `_means`); and the row of its patient's tumour."""
-    rng, sizes, names = stream("pancancer", "aliquots", seed), _sizes(n), np.array(list(TYPES))
-    kind = np.repeat(np.arange(len(TYPES)), sizes[:, 0])
-    rank = np.arange(kind.size) - np.searchsorted(kind, kind)  # within the type; the first have a normal
-    own = np.concatenate([np.arange(kind.size), np.flatnonzero(rank < sizes[kind, 1])])
-    patient = np.array([f"P{number:05d}" for number in rng.permutation(kind.size) + 1])
-    share = np.array([SQUAMOUS_TUMOURS.get(name, 0.0) for name in TYPES])
-    squamous = rng.random_sample(kind.size) < share[kind]
-    tissue = np.repeat(["tumour", "normal"], [kind.size, n - kind.size])
-    state = np.where(tissue == "normal", 2, squamous[own]) * len(TYPES) + kind[own]
-    place = kind[own] + rng.random_sample(n)  # plates fill type by type; some aliquots are put anywhere
-    place = np.where(rng.random_sample(n) < PLATE_STRAYS, rng.uniform(0, len(TYPES), n), place)
+def aliquot_table(
+    kind: str, types: Mapping[str, tuple], sizes: np.ndarray, seed: int
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """One row an aliquot, all tumours, then normals; its state (see `_means`); and the row of its patient's tumour.
+
+    `sizes` has a row a type: how many tumours, how many normals.
+    """
+    rng, n, names = stream(kind, "aliquots", seed), sizes.sum(), np.array(list(types))
+    number = np.repeat(np.arange(len(types)), sizes[:, 0])  # of its type
+    rank = np.arange(number.size) - np.searchsorted(number, number)  # within the type; the first have a normal
+    own = np.concatenate([np.arange(number.size), np.flatnonzero(rank < sizes[number, 1])])
+    patient = np.array([f"P{k:05d}" for k in rng.permutation(number.size) + 1])
+    share = np.array([SQUAMOUS_TUMOURS.get(name, 0.0) for name in types])
+    squamous = rng.random_sample(number.size) < share[number]
+    tissue = np.repeat(["tumour", "normal"], [number.size, n - number.size])
+    state = np.where(tissue == "normal", 2, squamous[own]) * len(types) + number[own]
+    place = number[own] + rng.random_sample(n)  # plates fill type by type; some aliquots are put anywhere
+    place = np.where(rng.random_sample(n) < PLATE_STRAYS, rng.uniform(0, len(types), n), place)
     plate = np.argsort(np.argsort(place)) // PLATE_ALIQUOTS
     obs = pd.DataFrame({"patient": patient[own]})
-    obs["cohort"] = pd.Categorical(names[kind[own]], names)
+    obs["cohort"] = pd.Categorical(names[number[own]], names)
     obs["tissue"] = pd.Categorical(tissue, ["tumour", "normal"])
-    obs["plate"] = pd.Categorical([f"{number + 1:03d}" for number in plate])
-    obs.index = [f"{name}-{kind[0].upper()}" for name, kind in zip(patient[own], tissue, strict=True)]
+    obs["plate"] = pd.Categorical([f"{k + 1:03d}" for k in plate])
+    obs.index = [f"{name}-{word[0].upper()}" for name, word in zip(patient[own], tissue, strict=True)]
     return obs, state, own
 
 
-def _express(
+def express(
+    kind: str,
+    obs: pd.DataFrame,
+    state: np.ndarray,
+    own: np.ndarray,
+    parts: dict[str, np.ndarray],
+    seed: int,
+    excess: np.ndarray | None = None,
+) -> np.ndarray:
+    """Expression of the aliquots of `aliquot_table`, (n, genes), in log2.
+
+    `excess` of an aliquot, 0 unless told, takes it that part of the way from the normal of its type to its own state
+    beyond that state; a negative one leaves it short of it.
+    """
+    n, genes = len(obs), parts["noise"].size
+    scores = stream(kind, "factors", seed).standard_normal((n, len(BROAD_SHARES) + SETS))
+    X, rng = np.empty((n, genes), np.float32), stream(kind, "noise", seed)
+    for row in X:
+        row[:] = rng.standard_normal(genes)
+    for values in (scores, X):
+        for normal in np.flatnonzero(obs["tissue"] == "normal"):
+            values[normal] = OWN * values[own[normal]] + np.sqrt(1 - OWN**2) * values[normal]
+    plates = stream(kind, "plate effects", seed).standard_normal((obs["plate"].nunique(), genes))
+    excess = np.zeros(n) if excess is None else excess
+    _add_up(X, obs, state, scores, parts | {"plate": plates * parts["plate_sd"], "excess": excess})
+    return X
+
+
+def _add_up(
     X: np.ndarray, obs: pd.DataFrame, state: np.ndarray, scores: np.ndarray, parts: dict[str, np.ndarray]
 ) -> None:
     """Turn noise into expression, in place and a row at a time, which bounds memory.
@@ -268,6 +319,7 @@ def _express(
     parts = {name: values.astype(np.float32) if values.dtype == float else values for name, values in parts.items()}
     scale = np.where(obs["tissue"] == "normal", NORMAL_SCALE, 1.0).astype(np.float32)
     scores, plate, count = (scores * scale[:, None]).astype(np.float32), obs["plate"].cat.codes, len(BROAD_SHARES)
+    types = len(parts["mean"]) // 3
     for row, x in enumerate(X):
         x *= scale[row] * parts["noise"]
         x += scores[row, count:][parts["number"]] * parts["set"]
@@ -275,5 +327,7 @@ def _express(
             x += score * loadings
         x += parts["plate"][plate.iloc[row]]
         x += parts["mean"][state[row]]
+        if parts["excess"][row]:
+            x += parts["excess"][row] * (parts["mean"][state[row]] - parts["mean"][2 * types + state[row] % types])
         np.maximum(x, 0, out=x)
         np.round(x, 2, out=x)
