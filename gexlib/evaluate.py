@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from gexlib.cohort import CohortError
 from gexlib.prep import with_noise
+from gexlib.splits import few_per_class
 
 
 def predictions(
@@ -69,6 +70,36 @@ def asked(models: list[Callable], x: np.ndarray, parts: Iterable[tuple]) -> np.n
     """What the models that `fitted` gave say of the test samples of their parts, as `predictions` gives it."""
     parts = list(parts)
     return placed(parts, [predict(x[test]) for predict, (_, _, test) in zip(models, parts, strict=True)], len(x))
+
+
+def few_samples_curve(
+    ways: Mapping[str, tuple[Callable, np.ndarray]],
+    y: np.ndarray,
+    patients: np.ndarray,
+    sizes: Iterable[int],
+    draws: int,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How good each model is with so many training samples of each class, everyone else tested, over several draws.
+
+    Parameters
+    ----------
+    ways : {model: (fitting recipe, x)}; all see the same draws
+    sizes : training samples of each class
+
+    Returns
+    -------
+    DataFrame with columns samples of each class, model, metric, value, low, high, n; the metrics of `scores`
+    """
+    rows = []
+    for size in sizes:
+        drawn = few_per_class(y, patients, size, draws, seed)
+        for model, (recipe, x) in ways.items():
+            guess = predictions(recipe, x, y, patients, drawn, seed)
+            found = with_intervals(y, guess, patients, scores, seed)
+            named = {"samples of each class": size, "model": model}
+            rows += [{**named, "metric": metric, **row} for metric, row in found.iterrows()]
+    return pd.DataFrame(rows)
 
 
 def noise_curve(
@@ -179,6 +210,17 @@ def accuracy_scores(y: np.ndarray, probabilities: np.ndarray, weights: np.ndarra
     with np.errstate(invalid="ignore"):
         recalls = (weights * right) @ truth / (weights @ truth)
     return {"accuracy": weights @ right / weights.sum(axis=1), "balanced accuracy": _mean_of_known(recalls)}
+
+
+def macro_auc(y: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """A `statistics` for `with_intervals`: the macro AUC alone, where pooling thousands of pairs would take long."""
+    return {"macro AUC": _mean_of_known(class_aucs(y, probabilities, weights))}
+
+
+def cross_entropy(y: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """A `statistics` for `with_intervals`: mean cross-entropy of the true classes, natural logarithm."""
+    losses = -np.log(np.clip(probabilities[np.arange(len(y)), y], 1e-12, None))
+    return {"cross-entropy": weights @ losses / weights.sum(axis=1)}
 
 
 def class_rates(classes: list[str]) -> Callable:
@@ -330,7 +372,10 @@ def _value_and_draws(y, probabilities, patients, statistics, seed, draws=1000) -
     repeats = repeats[None] if repeats.ndim == 2 else repeats
     weights = np.vstack([np.ones((1, len(y))), patient_draws(patients, draws, seed)])
     each = statistics if isinstance(statistics, list) else [statistics] * len(repeats)
-    per_repeat = [of_repeat(y, p, weights) for of_repeat, p in zip(each, repeats, strict=True)]
+    known = np.isfinite(repeats).all(axis=2)  # a sample that a repeat does not test weighs nothing there
+    per_repeat = [
+        of_repeat(y, np.nan_to_num(p), weights * k) for of_repeat, p, k in zip(each, repeats, known, strict=True)
+    ]
     return {metric: np.mean([found[metric] for found in per_repeat], axis=0) for metric in per_repeat[0]}
 
 

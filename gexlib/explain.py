@@ -112,6 +112,89 @@ def gene_effects(models: list, data, parts: Iterable[tuple] | None = None, *, on
         return total / counts[:, None]
 
 
+def class_activation_maps(model, x: np.ndarray, output: int | np.ndarray, batch: int = 256) -> np.ndarray:
+    """Where the last maps of a GeneXNet speak for a class (Khorshed et al. 2020, equations 6 to 8; Grad-CAM).
+
+    The score of a class is a weighted sum of the averages of the maps, so the gradient of equation (7) is the same for
+    every sample and place: the weight of the map, divided by its cells. No backward pass is needed.
+
+    Parameters
+    ----------
+    model : as `genexnet.genexnet` builds it
+    x : (samples, genes), on the scale the network was trained on
+    output : class number, one for all samples or (samples,)
+    batch : samples a compiled call
+
+    Returns
+    -------
+    (samples, side, side), not negative
+
+    Raises
+    ------
+    ValueError : the network does not end in maps, their average and logits
+    """
+    chosen = np.broadcast_to(output, len(x))
+    maps_of, weights = _maps_of(model), model.get_layer("logits").get_weights()[0]
+    parts = []
+    for part, outputs, n in _batches(model, x, chosen, batch):
+        maps = maps_of.predict_on_batch(part)[:n]
+        importance = (outputs[:n] @ weights.T) / (maps.shape[1] * maps.shape[2])
+        parts.append(np.maximum(np.einsum("nijk,nk->nij", maps, importance), 0))
+    return np.concatenate(parts)
+
+
+@lru_cache(maxsize=4)
+def _maps_of(model):
+    """The part of a GeneXNet that gives its last maps."""
+    from gexlib.training import keras
+
+    if {"maps", "average", "logits"} - {layer.name for layer in model.layers}:
+        raise ValueError(
+            f"the network '{model.name}' has no layers maps, average and logits; Gene-CAM needs a GeneXNet."
+        )
+    return keras.Model(model.input, model.get_layer("maps").output)
+
+
+def gene_cam(model, x: np.ndarray, output: int | np.ndarray, *, guided: bool = False, batch: int = 256) -> np.ndarray:
+    """Gene-CAM: the class activation map of each sample, enlarged to the image and read at each gene's pixel.
+
+    Genes of one pixel share a value, and those of one cell of the map nearly so: the map names regions of the gene
+    order, hundreds of genes each. `guided` multiplies it by the size of the guided gradient, which is each gene's own
+    (Guided Grad-CAM, Selvaraju et al. 2017).
+
+    Parameters
+    ----------
+    model, x, output, batch : as of `class_activation_maps`
+
+    Returns
+    -------
+    (samples, genes), not negative
+    """
+    from gexlib.models.genexnet import gene_pixels
+    from gexlib.training import keras
+
+    cams = class_activation_maps(model, x, output, batch)
+    side, channels = model.get_layer("image").output.shape[2:4]
+    large = keras.ops.image.resize(cams[..., None], (side, side), interpolation="bilinear", data_format="channels_last")
+    rows, columns = gene_pixels(x.shape[1], channels)
+    found = keras.ops.convert_to_numpy(large)[:, rows, columns, 0]
+    return found * np.abs(class_gradients(model, x, output, guided=True, batch=batch)) if guided else found
+
+
+def mean_by_class(scores: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray:
+    """Scores of samples, (samples, genes), averaged over each class, (classes, genes); NaN without a sample."""
+    members = np.eye(classes)[y].T
+    with np.errstate(invalid="ignore"):
+        return (members @ scores) / members.sum(axis=1, keepdims=True)
+
+
+def highest(scores: np.ndarray, k: int) -> np.ndarray:
+    """Whether a gene is among the `k` highest of its row, of the shape of `scores`; the first of equals come first."""
+    chosen = np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(chosen, np.argsort(-np.nan_to_num(scores), axis=1, kind="stable")[:, :k], True, axis=1)
+    return chosen
+
+
 def _batches(model, x: np.ndarray, chosen: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
     """Samples in batches of one size, the last one padded; which logit of each is meant, 0 and 1; and how many."""
     classes = model.output_shape[1]

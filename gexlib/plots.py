@@ -57,6 +57,26 @@ def network(widths: list[int], notes: list[str], ax: plt.Axes | None = None) -> 
     return ax
 
 
+def stacks(sides: pd.Series, channels: pd.Series, title: str, ax: plt.Axes | None = None) -> plt.Axes:
+    """The maps of a convolutional network, part by part: a box as high as a map and, on a root scale, as wide as many.
+
+    `sides` and `channels` are indexed by part; both are written.
+    """
+    ax = ax or plt.subplots(figsize=(10, 3.2))[1]
+    heights, widths = np.sqrt(sides.to_numpy(float)), 0.05 * np.sqrt(channels.to_numpy(float)) + 0.15
+    left = 0.0
+    for i, (part, height, width) in enumerate(zip(sides.index, heights, widths, strict=True)):
+        ax.add_patch(plt.Rectangle((left, -height / 2), width, height, fc=PALETTE[i % 3], ec="0.3", alpha=0.75))
+        middle = left + width / 2
+        ax.text(middle, height / 2 + 0.3, f"{sides.iloc[i]}²\n×{channels.iloc[i]}", ha="center", fontsize=7.5)
+        ax.text(middle, -heights.max() / 2 - 0.4, part, ha="right", va="top", rotation=40, fontsize=8,
+                rotation_mode="anchor")  # fmt: skip
+        left += width + 0.55
+    ax.set(xlim=(-0.8, left), ylim=(-heights.max() / 2 - 4.5, heights.max() / 2 + 2.5), title=title)
+    ax.axis("off")
+    return ax
+
+
 def roc(curves: pd.DataFrame, title: str, ax: plt.Axes | None = None) -> plt.Axes:
     """ROC curves of a table with columns curve, fpr, tpr, auc; micro and macro dashed."""
     ax = ax or plt.subplots(figsize=(4.2, 4))[1]

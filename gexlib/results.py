@@ -104,7 +104,9 @@ class Record:
     def rows(self, **where: str) -> pd.DataFrame:
         """The rows whose columns equal `where`."""
         rows = pd.DataFrame(self.content["rows"])
-        return rows[np.logical_and.reduce([rows[column] == wanted for column, wanted in where.items()])]
+        for column, wanted in where.items():
+            rows = rows[rows[column] == wanted]
+        return rows
 
     def fault(self, fault: str, metric: str, **numbers: float) -> None:
         """Add one fault of the published protocol: as_published, corrected, and low, high, n of the corrected value."""

@@ -79,6 +79,34 @@ def parts_within(parts: Iterable[tuple], rows: np.ndarray) -> list[tuple[int, np
     return [(repeat, *(place[part][place[part] >= 0] for part in sides)) for repeat, *sides in parts]
 
 
+def few_per_class(
+    y: np.ndarray, patients: np.ndarray, size: int, draws: int, seed: int
+) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """Draws of `size` patients of each class to train with, one sample each; everyone else's samples are tested.
+
+    Other samples of a training patient, such as the normal beside a tumour, are on neither side.
+
+    Returns
+    -------
+    (draw, train rows, test rows), `draws` of them
+
+    Raises
+    ------
+    CohortError : a class has no more than `size` patients, so that none would be left to test
+    """
+    rng, parts = np.random.default_rng([seed, size]), []
+    for draw in range(draws):
+        train = []
+        for name in np.unique(y):
+            rows = rng.permutation(np.flatnonzero((y == name) & ~np.isin(patients, patients[train])))
+            rows = rows[np.sort(np.unique(patients[rows], return_index=True)[1])]  # one a patient, order kept
+            if len(rows) <= size:
+                raise CohortError(f"class '{name}' has {len(rows)} patients to draw {size} from; draw fewer.")
+            train += list(rows[:size])
+        parts.append((draw, np.array(train), np.flatnonzero(~np.isin(patients, patients[train]))))
+    return parts
+
+
 def thinned(
     parts: Iterable[tuple], some: np.ndarray, patients: np.ndarray, share: float, seed: int
 ) -> list[tuple[int, np.ndarray, np.ndarray]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -23,6 +23,9 @@ from gexlib.prep import LowInformationFilter, scaler
 from gexlib.splits import inner_split
 
 THREADS = 2  # results repeat to the bit at one thread count and differ between two
+MANY_WEIGHTS = 40  # arrays of weights; above that TensorFlow spends more time on stepping them than on the gradient
+OPTIMIZERS = ("Adam", "Adagrad", "RMSprop")
+LOWEST_RATE = 1e-5  # of a learning rate that is halved
 
 
 @contextmanager
@@ -72,18 +75,26 @@ class Trainer:
     build : makes the untrained network, (samples, genes) -> (samples, classes) logits
     learning_rate : of Adam
     rows : samples are padded to this number with rows of weight 0, so that folds of unequal size share one compilation
+    optimizer : one of OPTIMIZERS
+
+    Raises
+    ------
+    ValueError : an unknown optimizer
     """
 
-    def __init__(self, build: Callable[[], keras.Model], learning_rate: float, rows: int = 0):
+    def __init__(self, build: Callable[[], keras.Model], learning_rate: float, rows: int = 0, optimizer: str = "Adam"):
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer is {optimizer!r}; expected one of {', '.join(OPTIMIZERS)}.")
         self.build, self.learning_rate, self.rows = build, learning_rate, rows
         self.model = build()
-        self.optimizer = keras.optimizers.Adam(learning_rate)
-        self.optimizer.build(self.model.trainable_variables)
+        self.optimizer = getattr(keras.optimizers, optimizer)(learning_rate)
+        self._vector = _weight_vector(self.model)
+        self.optimizer.build(self.model.trainable_variables if self._vector is None else [self._vector])
         self._optimizer_start = [keras.ops.convert_to_numpy(v) for v in self.optimizer.variables]
         self._advance = self._compile()
 
     def _compile(self) -> Callable:
-        return _compiled(self.model, self.optimizer, tensorflow=_tensorflow_steps, jax=_jax_steps)
+        return _compiled(self.model, self.optimizer, self._vector, tensorflow=_tensorflow_steps, jax=_jax_steps)
 
     def fit(
         self,
@@ -138,11 +149,14 @@ class Trainer:
         """Class probabilities, (samples, classes)."""
         return softmax(keras.ops.convert_to_numpy(self.model(np.asarray(x, dtype=np.float32), training=False)))
 
-    def _start_again(self, seed: int) -> None:
+    def _start_again(self, seed: int, start: list[np.ndarray] | None = None) -> None:
         with _quiet_start():  # on the jax backend the seeding loads TensorFlow
             keras.utils.set_random_seed(seed)
-        for variable, fresh in zip(self.model.variables, self.build().variables, strict=True):
-            variable.assign(fresh)
+        if start is None:
+            for variable, fresh in zip(self.model.variables, self.build().variables, strict=True):
+                variable.assign(fresh)
+        else:
+            self.model.set_weights(start)
         for variable, start in zip(self.optimizer.variables, self._optimizer_start, strict=True):
             variable.assign(start)
 
@@ -151,7 +165,7 @@ class Trainer:
         weight = np.ones(len(x), dtype=np.float32)
         x, y = np.asarray(x, dtype=np.float32), np.asarray(y, dtype=np.int32)
         if short:
-            x = np.pad(x, ((0, short), (0, 0)))
+            x = np.pad(x, ((0, short), *[(0, 0)] * (x.ndim - 1)))
         return x, np.pad(y, (0, short)), np.pad(weight, (0, short))
 
 
@@ -163,16 +177,23 @@ class BatchTrainer(Trainer):
 
     Parameters
     ----------
-    build, learning_rate, rows : as of `Trainer`
+    build, learning_rate, rows, optimizer : as of `Trainer`
     batch : samples a step
     """
 
-    def __init__(self, build: Callable[[], keras.Model], learning_rate: float = 1e-3, rows: int = 0, batch: int = 128):
-        super().__init__(build, learning_rate, rows)
+    def __init__(
+        self,
+        build: Callable[[], keras.Model],
+        learning_rate: float = 1e-3,
+        rows: int = 0,
+        batch: int = 128,
+        optimizer: str = "Adam",
+    ):
+        super().__init__(build, learning_rate, rows, optimizer)
         self.batch = batch
 
     def _compile(self) -> Callable:
-        return _compiled(self.model, self.optimizer, tensorflow=_tensorflow_epoch, jax=_jax_epoch)
+        return _compiled(self.model, self.optimizer, self._vector, tensorflow=_tensorflow_epoch, jax=_jax_epoch)
 
     def fit(
         self,
@@ -184,18 +205,23 @@ class BatchTrainer(Trainer):
         validation: tuple[np.ndarray, np.ndarray] | None = None,
         stop_on: str = "",
         patience: int = 4,
+        halve_after: int = 0,
+        start: list[np.ndarray] | None = None,
     ) -> dict[str, list[float]]:
-        """Train from fresh weights.
+        """Train from fresh weights, or from those of `start`.
 
         Parameters
         ----------
-        x : (samples, genes) float32
+        x : (samples, genes) float32, or what else the network takes
         y : (samples,) class numbers from 0
         epochs : at most
         seed : of the weights, of the order of samples and of dropout
         validation : x and y that take no part in the steps; the loss and accuracy on them are recorded
         stop_on : "training accuracy" ends when that has not risen for `patience` epochs, as published; "validation
             loss" ends when that has not fallen, and returns to the best weights; "" runs all epochs
+        halve_after : epochs without a better loss (of validation, where there is one) after which the learning rate is
+            halved, down to LOWEST_RATE (Khorshed et al. 2020, section V.C); 0 leaves it
+        start : weights to begin with, as `model.get_weights()` gives them
 
         Returns
         -------
@@ -211,23 +237,28 @@ class BatchTrainer(Trainer):
             raise ValueError(f"stop_on is {stop_on!r}; expected training accuracy, validation loss or nothing.")
         if stop_on == "validation loss" and validation is None:
             raise ValueError("stop_on is 'validation loss', but there are no validation samples; pass validation.")
-        self._start_again(seed)
+        self._start_again(seed, start)
         rng, n = np.random.default_rng(seed), len(x)
         x, y, _ = self._padded(x, y)
         x, y = keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(y)
         history: dict[str, list[float]] = {"epoch": []}
         best, best_weights, waited = np.inf, None, 0
+        lowest, since = np.inf, 0
         for epoch in range(1, epochs + 1):
-            start = time.perf_counter()
+            began = time.perf_counter()
             loss, right = self._advance(x, y, *_batches(rng.permutation(n), self.batch, len(x)))
             found = {"epoch": epoch, "loss": float(loss) / n, "accuracy": float(right) / n}
-            found["seconds"] = time.perf_counter() - start
+            found["seconds"] = time.perf_counter() - began
             if validation is not None:
                 said = self.predict(validation[0])
                 found["validation loss"] = log_loss_of(said, validation[1])
                 found["validation accuracy"] = float((said.argmax(axis=1) == validation[1]).mean())
             for name, value in found.items():
                 history.setdefault(name, []).append(value)
+            lowest, since = min((found.get("validation loss", found["loss"]), 0), (lowest, since + 1))
+            if halve_after and since >= halve_after:
+                self.optimizer.learning_rate = max(float(self.optimizer.learning_rate) / 2, LOWEST_RATE)
+                since = 0
             current = -found["accuracy"] if stop_on == "training accuracy" else found.get(stop_on, -epoch)
             if current < best:
                 best, waited = current, 0
@@ -248,7 +279,7 @@ def logits_of(model: keras.Model, x: np.ndarray, batch: int = 256) -> np.ndarray
     parts = []
     for start in range(0, len(x), batch):
         part = np.asarray(x[start : start + batch], dtype=np.float32)
-        padded = np.pad(part, ((0, batch - len(part)), (0, 0)))
+        padded = np.pad(part, ((0, batch - len(part)), *[(0, 0)] * (part.ndim - 1)))
         parts.append(model.predict_on_batch(padded)[: len(part)])
     return np.concatenate(parts)
 
@@ -318,6 +349,49 @@ def batch_recipe(
     return fit
 
 
+def steps_recipe(
+    trainer: BatchTrainer,
+    steps: int,
+    *,
+    scale: bool = False,
+    start: list[np.ndarray] | None = None,
+    halve_after: int = 0,
+) -> Callable:
+    """A fitting recipe (x, y, patients, seed) -> predict: about `steps` steps, however few the samples.
+
+    Parameters
+    ----------
+    trainer : of a network for genes, or for the maps that a frozen part gives (`genexnet.split_at`)
+    steps : rounded up to whole epochs
+    scale : z-score each gene by the samples the recipe is given
+    start, halve_after : as of `BatchTrainer.fit`
+    """
+
+    def fit(x, y, patients, seed):
+        scaling = scaler(scale).fit(x)
+        epochs = -(-steps // -(-len(y) // trainer.batch))
+        trainer.fit(scaling.transform(x), y, epochs=epochs, seed=seed, start=start, halve_after=halve_after)
+        return TrainedNetwork(trainer, trainer.model.get_weights(), scaling)
+
+    return fit
+
+
+def settle_batch_norm(model: keras.Model, x: np.ndarray, batch: int = 128) -> None:
+    """Measure anew, on training samples, the means and variances that batch normalisation tests with; in place.
+
+    While a network trains they are running means that lag behind its weights, the more so the fewer the steps; a loss
+    on test samples can be high for that alone. Weights do not move.
+    """
+    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in norms]
+    for number, first in enumerate(range(0, len(x) - batch // 2, batch)):
+        for layer in norms:
+            layer.momentum = number / (number + 1)  # of equal batches so far, the plain mean
+        model(np.asarray(x[first : first + batch], np.float32), training=True)
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
+
+
 def trained_on_parts(
     build: Callable,
     data,
@@ -359,7 +433,7 @@ def _trainer(build: Callable, genes: int, classes: int, rows: int, batch: int) -
     return BatchTrainer(lambda: build(genes, classes), rows=rows, batch=batch)
 
 
-def histories(
+def each_trained(
     builds: Mapping[str, Callable],
     x: np.ndarray,
     y: np.ndarray,
@@ -368,27 +442,33 @@ def histories(
     epochs: Mapping[str, int],
     batch: int = 128,
     seed: int = 0,
-) -> pd.DataFrame:
-    """Learning curves of several networks (Mostavi et al. 2020, figure 2a): one row an epoch.
+    learning_rate: float = 1e-3,
+) -> Iterator[tuple[str, BatchTrainer, pd.DataFrame]]:
+    """Several networks, trained one after the other on the same samples, each with its learning curve.
 
     Parameters
     ----------
     builds : {model: (genes, classes) -> untrained network}
     x, y, validation : as of `BatchTrainer.fit`; nothing is stopped or chosen
     epochs : of each model; one with 0 is left out
+    batch, learning_rate : of `BatchTrainer`
 
-    Returns
-    -------
-    DataFrame with columns model, parameters and those of the history
+    Yields
+    ------
+    model, its trainer, and one row an epoch with columns model, parameters and those of the history
     """
-    tables = []
     for name, build in builds.items():
         if epochs[name]:
-            trainer = BatchTrainer(lambda build=build: build(x.shape[1], int(y.max()) + 1), batch=batch)
-            history = trainer.fit(x, y, epochs=epochs[name], seed=seed, validation=validation)
-            table = pd.DataFrame(history)
-            tables.append(table.assign(model=name, parameters=trainer.model.count_params()))
-    return pd.concat(tables, ignore_index=True)
+            trainer = BatchTrainer(
+                lambda build=build: build(x.shape[1], int(y.max()) + 1), batch=batch, learning_rate=learning_rate
+            )
+            table = pd.DataFrame(trainer.fit(x, y, epochs=epochs[name], seed=seed, validation=validation))
+            yield name, trainer, table.assign(model=name, parameters=trainer.model.count_params())
+
+
+def histories(*networks_and_samples, **how) -> pd.DataFrame:
+    """Learning curves of several networks (Mostavi et al. 2020, figure 2a): the tables of `each_trained` as one."""
+    return pd.concat([table for *_, table in each_trained(*networks_and_samples, **how)], ignore_index=True)
 
 
 class TrainedNetwork:
@@ -434,7 +514,19 @@ def _weighted_hits(logits, y, weight):
     return keras.ops.sum(weight * keras.ops.cast(hits, "float32"))
 
 
-def _compiled(model: keras.Model, optimizer: keras.optimizers.Optimizer, **ways: Callable) -> Callable:
+def _weight_vector(model: keras.Model) -> keras.Variable | None:
+    """On TensorFlow, one variable for all weights of a network of many arrays, which an optimizer steps at once.
+
+    The optimizers here treat every weight alone, so the steps are the same; those of 250 arrays, one after the other,
+    take three times as long as the gradient of a small GeneXNet.
+    """
+    if keras.backend.backend() != "tensorflow" or len(model.trainable_variables) <= MANY_WEIGHTS:
+        return None
+    size = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+    return keras.Variable(np.zeros(size, np.float32), name="weights")
+
+
+def _compiled(model: keras.Model, optimizer: keras.optimizers.Optimizer, vector, **ways: Callable) -> Callable:
     """The training function of the backend in use: many steps in one compiled program.
 
     A full batch, (x, y, weight, steps) -> last loss; in batches, (x, y, numbers, weights, batches) -> summed loss and
@@ -442,7 +534,27 @@ def _compiled(model: keras.Model, optimizer: keras.optimizers.Optimizer, **ways:
     """
     if keras.backend.backend() not in ways:
         raise ValueError(f"KERAS_BACKEND={keras.backend.backend()}: gexlib trains on {' or '.join(ways)}; set one.")
-    return ways[keras.backend.backend()](model, optimizer)
+    way = ways[keras.backend.backend()]
+    return way(model, optimizer) if vector is None else way(model, _VectorOptimizer(optimizer, vector, model))
+
+
+class _VectorOptimizer:
+    """Steps the weights of a network, many arrays, as one vector; the network's own variables follow."""
+
+    def __init__(self, optimizer, vector, model):
+        self.optimizer, self.vector, self.weights = optimizer, vector, model.trainable_variables
+
+    def apply(self, gradients):
+        import tensorflow as tf
+
+        def joined(arrays):
+            return tf.concat([tf.reshape(array, [-1]) for array in arrays], axis=0)
+
+        self.vector.assign(joined(self.weights))
+        self.optimizer.apply([joined(gradients)])
+        sizes = [int(np.prod(weight.shape)) for weight in self.weights]
+        for weight, part in zip(self.weights, tf.split(self.vector, sizes), strict=True):
+            weight.assign(tf.reshape(part, weight.shape))
 
 
 def _tensorflow_steps(model, optimizer):
@@ -462,14 +574,14 @@ def _tensorflow_steps(model, optimizer):
 
 def convolves(model: keras.Model) -> bool:
     """Does a network hold convolution layers? On a CPU XLA makes those slower; all else it makes twice as fast."""
-    return any("Conv" in type(layer).__name__ for layer in model.layers)
+    return any("Conv" in type(layer).__name__ for layer in model._flatten_layers())
 
 
 def _tensorflow_epoch(model, optimizer):
     import tensorflow as tf
 
-    genes = model.input_shape[1]
-    shapes = ([None, genes], tf.float32), ([None], tf.int32), ([None, None], tf.int32), ([None, None], tf.float32)
+    samples, rows = [None, *model.input_shape[1:]], [None, None]
+    shapes = (samples, tf.float32), ([None], tf.int32), (rows, tf.int32), (rows, tf.float32)
 
     signature = [tf.TensorSpec(*shape) for shape in shapes] + [tf.TensorSpec([], tf.int32)]
 

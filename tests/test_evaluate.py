@@ -1,9 +1,15 @@
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix, precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    confusion_matrix,
+    log_loss,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
 from gexlib import CohortError, evaluate
-from gexlib.models.linear import multinomial_recipe, nearest_centroid_recipe
+from gexlib.models.linear import fixed_ridge_recipe, multinomial_recipe, nearest_centroid_recipe
 from gexlib.splits import grouped_folds
 
 
@@ -194,3 +200,34 @@ def test_noise_lowers_accuracy_and_none_leaves_it(apart):
     clean = (evaluate.asked(models["one"], x, parts)[0].argmax(axis=1) == y).mean()
     assert curve.value.tolist()[0] == pytest.approx(clean) and curve.value[1] < clean - 0.2
     assert curve.columns.tolist() == ["model", "noise", "value", "low", "high", "n"]
+
+
+def test_a_sample_that_a_repeat_does_not_test_weighs_nothing_there():
+    y, patients = np.arange(20) % 2, np.array([f"P{k}" for k in range(20)])
+    right = np.eye(2)[y]
+    some = right.copy()
+    some[:6] = np.nan
+    found = evaluate.with_intervals(y, np.stack([some, right]), patients)
+    assert found.loc["accuracy", "value"] == 1 and found.loc["macro AUC", "value"] == 1
+    wrong = np.where(np.isnan(some), np.nan, 1 - some)
+    assert evaluate.with_intervals(y, wrong, patients).loc["accuracy", ["value", "n"]].tolist() == [0, 14]
+
+
+def test_cross_entropy_and_macro_auc_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    y, guess = np.arange(30) % 3, rng.dirichlet(np.ones(3), 30)
+    ones = np.ones((1, 30))
+    assert evaluate.cross_entropy(y, guess, ones)["cross-entropy"][0] == pytest.approx(log_loss(y, guess))
+    area = roc_auc_score(y, guess, multi_class="ovr")
+    assert evaluate.macro_auc(y, guess, ones)["macro AUC"][0] == pytest.approx(area)
+
+
+def test_the_curve_of_few_samples_rises_with_them():
+    rng = np.random.default_rng(1)
+    y, patients = np.arange(120) % 2, np.array([f"P{k}" for k in range(120)])
+    x = rng.standard_normal((120, 30)) + 0.6 * y[:, None]
+    fit = {"linear": (fixed_ridge_recipe(), x)}
+    curve = evaluate.few_samples_curve(fit, y, patients, (2, 30), 5, 0)
+    area = curve[curve.metric == "macro AUC"].set_index("samples of each class").value
+    assert list(area.index) == [2, 30] and 0.6 < area[2] < area[30]
+    assert set(curve.metric) == {"accuracy", "balanced accuracy", "macro AUC", "micro AUC"}

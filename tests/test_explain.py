@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 
 from gexlib import explain
+from gexlib.models.cnn import cnn_1d
+from gexlib.models.genexnet import genexnet
 from gexlib.sources.simulated import simulate
+from gexlib.training import keras
 
 
 def test_a_perfect_ranking_recovers_everything_and_a_reversed_one_nothing():
@@ -36,8 +39,6 @@ def test_pairs_of_stages_with_planted_genes_have_more_significant_genes_than_tho
 
 @pytest.mark.parametrize("batch", [7, 256])
 def test_gradients_of_a_linear_network_are_its_weights(batch):
-    from gexlib.training import keras
-
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
     weights = np.random.default_rng(2).normal(size=(6, 3)).astype("float32")
     model.set_weights([weights, np.zeros(3, "float32")])
@@ -48,9 +49,6 @@ def test_gradients_of_a_linear_network_are_its_weights(batch):
 @pytest.fixture(scope="module")
 def network():
     """A small 1D-CNN with its start weights, 60 samples of 200 genes and their classes."""
-    from gexlib.models.cnn import cnn_1d
-    from gexlib.training import keras
-
     keras.utils.set_random_seed(4)
     rng = np.random.default_rng(4)
     return (
@@ -112,8 +110,6 @@ def test_genes_that_a_fold_masked_get_no_saliency(network):
 
 
 def test_genes_hidden_by_subsampling_have_exactly_no_saliency(network):
-    from gexlib.models.cnn import cnn_1d
-
     _, x, y = network
     hidden = np.arange(200) // 20 % 2 == 1
     sums = explain.saliency_sums(cnn_1d(200, 3, kernel=20, pool="subsample"), x, y, guided=False)
@@ -121,8 +117,6 @@ def test_genes_hidden_by_subsampling_have_exactly_no_saliency(network):
 
 
 def test_integrated_gradients_of_a_linear_network_are_weight_times_way():
-    from gexlib.training import keras
-
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(2)])
     rng = np.random.default_rng(5)
     weights = rng.normal(size=(6, 2)).astype("float32")
@@ -178,3 +172,49 @@ def test_markers_that_differ_are_seen_and_a_class_without_markers_has_no_differe
     assert table.markers.tolist() == [5, 0, 0, 5] and list(table.index) == [0, 1, 2, "all"]
     assert table.loc[0, "difference"] == pytest.approx(2, abs=0.3) and table.p[0] < 1e-3
     assert table.loc[0, "others"] < 0.4 and np.isnan(table.p[1])
+
+
+@pytest.fixture(scope="module")
+def genexnet_and_samples():
+    model = genexnet(300, 4, theta_d=0.05, theta_r=0.2, theta_k=4, transitions=(True, False, False, False))
+    return model, np.random.RandomState(2).standard_normal((6, 300)).astype(np.float32)
+
+
+def test_the_class_activation_map_is_that_of_the_gradient(genexnet_and_samples):
+    model, x = genexnet_and_samples
+    layer, classes = model.get_layer("maps"), np.array([0, 1, 2, 3, 0, 1])
+    maps = keras.ops.convert_to_numpy(keras.Model(model.input, layer.output)(x))
+    tail, small = keras.Model(layer.output, model.output), 1e-2
+    moved = np.empty((6, *maps.shape[1:]), np.float64)  # equation 7 by differences: a weight of 0.01 on every cell
+    for place in np.ndindex(maps.shape[1:]):
+        other = maps.copy()
+        other[:, *place] += small
+        change = (keras.ops.convert_to_numpy(tail(other)) - keras.ops.convert_to_numpy(tail(maps))) / small
+        moved[:, *place] = change[np.arange(6), classes]
+    importance = moved.mean(axis=(1, 2))
+    theirs = np.maximum(np.einsum("nijk,nk->nij", maps, importance), 0)
+    ours = explain.class_activation_maps(model, x, classes, batch=4)
+    assert ours.max() > 0 and np.allclose(ours, theirs, atol=1e-4)
+
+
+def test_gene_cam_gives_neighbours_of_a_pixel_one_value_and_the_guided_one_each_its_own(genexnet_and_samples):
+    model, x = genexnet_and_samples
+    chosen = explain.class_activation_maps(model, x, np.arange(6) % 4).reshape(6, -1).max(axis=1).argmax()
+    x, output = x[[chosen]], int(chosen % 4)
+    cam, guided = explain.gene_cam(model, x, output)[0], explain.gene_cam(model, x, output, guided=True)[0]
+    assert cam.shape == (300,) and (cam >= 0).all() and cam.max() > 0
+    assert np.array_equal(cam[::3], cam[1::3]) and np.array_equal(cam[::3], cam[2::3])
+    gradient = np.abs(explain.class_gradients(model, x, output, guided=True))[0]
+    assert np.allclose(guided, cam * gradient) and len(np.unique(guided)) > len(np.unique(cam))
+
+
+def test_gene_cam_needs_a_genexnet():
+    with pytest.raises(ValueError, match="has no layers maps, average and logits; Gene-CAM needs a GeneXNet"):
+        explain.gene_cam(cnn_1d(300, 3), np.zeros((2, 300), np.float32), 0)
+
+
+def test_scores_by_class_and_the_highest_of_each_row():
+    scores = np.array([[1.0, 2, 3], [3, 4, 5], [0, 9, 0]])
+    found = explain.mean_by_class(scores, np.array([0, 0, 2]), 3)
+    assert np.array_equal(found[[0, 2]], [[2, 3, 4], [0, 9, 0]]) and np.isnan(found[1]).all()
+    assert np.array_equal(explain.highest(np.array([[1, 3, 3], [np.nan, -1, 2]]), 1), [[0, 1, 0], [0, 0, 1]])

@@ -6,6 +6,7 @@ from gexlib import CohortError
 from gexlib.prep import LowInformationFilter, clinical_matrix, scaler, with_noise
 from gexlib.sources.simulated import simulate
 from gexlib.splits import (
+    few_per_class,
     given_split,
     grouped_folds,
     inner_split,
@@ -172,3 +173,17 @@ def test_noise_has_the_stated_size_is_clipped_and_grows_along_the_same_draws():
     assert (one - x).std(axis=0) == pytest.approx([2, 0.2], rel=0.05)
     assert two - x == pytest.approx(2 * (one - x), abs=1e-4)
     assert with_noise(x, means, 5, 3).min() == 0 and np.array_equal(with_noise(x, means, 0, 3), x)
+
+
+def test_few_per_class_takes_one_sample_of_a_patient_and_tests_no_relative():
+    patients = np.array([f"P{k // 2}" for k in range(40)])  # a tumour and a normal of each
+    y = np.arange(40) % 2
+    parts = few_per_class(y, patients, 4, 6, 0)
+    assert [draw for draw, *_ in parts] == list(range(6))
+    for _, train, test in parts:
+        assert list(np.bincount(y[train])) == [4, 4] and len(set(patients[train])) == 8
+        assert not set(patients[train]) & set(patients[test]) and len(test) == 40 - 16
+    assert len({tuple(train) for _, train, _ in parts}) > 1
+    assert np.array_equal(few_per_class(y, patients, 4, 6, 0)[2][1], parts[2][1])
+    with pytest.raises(CohortError, match="class '1' has 9 patients to draw 11 from; draw fewer"):
+        few_per_class(y, patients, 11, 1, 0)
