@@ -21,6 +21,7 @@ test-system: $(INSTALLED)  ## what needs a scheduler, a browser or R; each missi
 bench: $(INSTALLED)  ## our speeds beside those of other programs (benchmarks/README.md); needs R, glmnet and a quiet machine
 	$(BIN)/python benchmarks/lasso_glmnet.py && $(BIN)/python benchmarks/deepnet_population.py
 	$(BIN)/python benchmarks/cnn_epoch.py && $(BIN)/python benchmarks/saliency.py
+	$(BIN)/python benchmarks/genexnet_step.py --vision
 
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

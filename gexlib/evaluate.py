@@ -141,8 +141,15 @@ def placed(parts: Iterable[tuple], found: Iterable[np.ndarray], samples: int) ->
     parts, found = list(parts), list(found)
     probabilities = np.full((1 + max(repeat for repeat, _, _ in parts), samples, found[0].shape[1]), np.nan)
     for (repeat, _, test), said in zip(parts, found, strict=True):
+        if not np.isfinite(said).all():
+            raise CohortError("a model gave NaN for tested samples: its training diverged; lower the learning rate.")
         probabilities[repeat, test] = said
     return probabilities
+
+
+def among(probabilities: np.ndarray, classes: int) -> np.ndarray:
+    """Probabilities of the first `classes` classes alone, for a network that has more outputs; they sum to 1 again."""
+    return probabilities[:, :classes] / probabilities[:, :classes].sum(axis=1, keepdims=True)
 
 
 def shuffled(fit: Callable) -> Callable:

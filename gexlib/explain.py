@@ -159,8 +159,9 @@ def gene_cam(model, x: np.ndarray, output: int | np.ndarray, *, guided: bool = F
     """Gene-CAM: the class activation map of each sample, enlarged to the image and read at each gene's pixel.
 
     Genes of one pixel share a value, and those of one cell of the map nearly so: the map names regions of the gene
-    order, hundreds of genes each. `guided` multiplies it by the size of the guided gradient, which is each gene's own
-    (Guided Grad-CAM, Selvaraju et al. 2017).
+    order, hundreds of genes each. The map is stretched over the whole image, as Grad-CAM does; poolings that drop a
+    border shift it by less than a cell. `guided` multiplies it by the size of the guided gradient, which is each
+    gene's own (Guided Grad-CAM, Selvaraju et al. 2017).
 
     Parameters
     ----------
@@ -189,10 +190,13 @@ def mean_by_class(scores: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray
 
 
 def highest(scores: np.ndarray, k: int) -> np.ndarray:
-    """Whether a gene is among the `k` highest of its row, of the shape of `scores`; the first of equals come first."""
-    chosen = np.zeros(scores.shape, dtype=bool)
-    np.put_along_axis(chosen, np.argsort(-np.nan_to_num(scores), axis=1, kind="stable")[:, :k], True, axis=1)
-    return chosen
+    """Whether a gene is among the `k` highest of its row, of the shape of `scores`; the first of equals come first.
+
+    A score of 0, negative or NaN is never among them: a row of such names nothing.
+    """
+    scores, chosen = np.nan_to_num(scores), np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(chosen, np.argsort(-scores, axis=1, kind="stable")[:, :k], True, axis=1)
+    return chosen & (scores > 0)
 
 
 def _batches(model, x: np.ndarray, chosen: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:

@@ -13,7 +13,8 @@ PALETTE = sns.color_palette("colorblind")
 
 
 def use_style() -> None:
-    """One look for all notebooks: white, small, colour-blind safe."""
+    """One look for all notebooks: figures white, small and colour-blind safe; no word of a table cut off."""
+    pd.set_option("display.max_colwidth", None)
     sns.set_theme(style="ticks", palette="colorblind", context="notebook", font_scale=0.85)
     mpl.rcParams.update(
         {"figure.dpi": 96, "savefig.dpi": 130, "savefig.bbox": "tight", "axes.spines.top": False,
@@ -60,13 +61,14 @@ def network(widths: list[int], notes: list[str], ax: plt.Axes | None = None) -> 
 def stacks(sides: pd.Series, channels: pd.Series, title: str, ax: plt.Axes | None = None) -> plt.Axes:
     """The maps of a convolutional network, part by part: a box as high as a map and, on a root scale, as wide as many.
 
-    `sides` and `channels` are indexed by part; both are written.
+    `sides` and `channels` are indexed by part, whose last word gives the colour; both are written.
     """
     ax = ax or plt.subplots(figsize=(10, 3.2))[1]
     heights, widths = np.sqrt(sides.to_numpy(float)), 0.05 * np.sqrt(channels.to_numpy(float)) + 0.15
-    left = 0.0
+    left, kinds = 0.0, list(dict.fromkeys(part.split()[-1] for part in sides.index))
     for i, (part, height, width) in enumerate(zip(sides.index, heights, widths, strict=True)):
-        ax.add_patch(plt.Rectangle((left, -height / 2), width, height, fc=PALETTE[i % 3], ec="0.3", alpha=0.75))
+        colour = PALETTE[kinds.index(part.split()[-1])]
+        ax.add_patch(plt.Rectangle((left, -height / 2), width, height, fc=colour, ec="0.3", alpha=0.75))
         middle = left + width / 2
         ax.text(middle, height / 2 + 0.3, f"{sides.iloc[i]}²\n×{channels.iloc[i]}", ha="center", fontsize=7.5)
         ax.text(middle, -heights.max() / 2 - 0.4, part, ha="right", va="top", rotation=40, fontsize=8,

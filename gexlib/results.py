@@ -16,7 +16,7 @@ import jsonschema
 import numpy as np
 import pandas as pd
 
-from gexlib.claims.ledger import decide, load_claims, reason
+from gexlib.claims.ledger import decide, load_claims, reason, verdict_in_words
 from gexlib.evaluate import scores, with_intervals
 from gexlib.files import home, reported_versions, write_json, written_whole
 
@@ -182,7 +182,7 @@ class Record:
             ours = judged[claim["id"]]
             rows.append({
                 "id": claim["id"], "claim": claim["claim"], "paper": str(claim["published"]),
-                "ours": number_with_interval(ours), "verdict": ours["verdict"], "why": reason(ours),
+                "ours": number_with_interval(ours), "verdict": verdict_in_words(ours), "why": reason(ours),
             })  # fmt: skip
         return pd.DataFrame(rows).set_index("id")
 

@@ -92,7 +92,7 @@ def few_per_class(
 
     Raises
     ------
-    CohortError : a class has no more than `size` patients, so that none would be left to test
+    CohortError : a class has too few patients, so that none would be left to train with or to test
     """
     rng, parts = np.random.default_rng([seed, size]), []
     for draw in range(draws):
@@ -103,7 +103,10 @@ def few_per_class(
             if len(rows) <= size:
                 raise CohortError(f"class '{name}' has {len(rows)} patients to draw {size} from; draw fewer.")
             train += list(rows[:size])
-        parts.append((draw, np.array(train), np.flatnonzero(~np.isin(patients, patients[train]))))
+        test = np.flatnonzero(~np.isin(patients, patients[train]))
+        if absent := sorted(set(y) - set(y[test])):
+            raise CohortError(f"with {size} patients of each class drawn, none of class '{absent[0]}' is left to test.")
+        parts.append((draw, np.array(train), test))
     return parts
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 from sklearn.base import TransformerMixin, clone
 from sklearn.preprocessing import FunctionTransformer
 
-from gexlib.evaluate import asked, fitted, shuffled
+from gexlib.evaluate import among, asked, fitted, shuffled
 from gexlib.prep import LowInformationFilter, scaler
 from gexlib.splits import inner_split
 
@@ -255,10 +255,11 @@ class BatchTrainer(Trainer):
                 found["validation accuracy"] = float((said.argmax(axis=1) == validation[1]).mean())
             for name, value in found.items():
                 history.setdefault(name, []).append(value)
-            lowest, since = min((found.get("validation loss", found["loss"]), 0), (lowest, since + 1))
+            watched = found.get("validation loss", found["loss"])
+            lowest, since = (watched, 0) if watched < lowest else (lowest, since + 1)
             if halve_after and since >= halve_after:
-                self.optimizer.learning_rate = max(float(self.optimizer.learning_rate) / 2, LOWEST_RATE)
-                since = 0
+                rate = float(self.optimizer.learning_rate)
+                self.optimizer.learning_rate, since = min(rate, max(rate / 2, LOWEST_RATE)), 0
             current = -found["accuracy"] if stop_on == "training accuracy" else found.get(stop_on, -epoch)
             if current < best:
                 best, waited = current, 0
@@ -271,11 +272,11 @@ class BatchTrainer(Trainer):
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Class probabilities, (samples, classes); in batches of one size, so that memory is bounded."""
-        return softmax(logits_of(self.model, x))
+        return softmax(outputs_of(self.model, x))
 
 
-def logits_of(model: keras.Model, x: np.ndarray, batch: int = 256) -> np.ndarray:
-    """What a network says of samples, (samples, classes), in test mode; the last batch is padded to the size of all."""
+def outputs_of(model: keras.Model, x: np.ndarray, batch: int = 256) -> np.ndarray:
+    """What a network gives for samples, (samples, …), in test mode; the last batch is padded to the size of all."""
     parts = []
     for start in range(0, len(x), batch):
         part = np.asarray(x[start : start + batch], dtype=np.float32)
@@ -371,7 +372,7 @@ def steps_recipe(
         scaling = scaler(scale).fit(x)
         epochs = -(-steps // -(-len(y) // trainer.batch))
         trainer.fit(scaling.transform(x), y, epochs=epochs, seed=seed, start=start, halve_after=halve_after)
-        return TrainedNetwork(trainer, trainer.model.get_weights(), scaling)
+        return TrainedNetwork(trainer, trainer.model.get_weights(), scaling, classes=int(y.max()) + 1)
 
     return fit
 
@@ -380,8 +381,14 @@ def settle_batch_norm(model: keras.Model, x: np.ndarray, batch: int = 128) -> No
     """Measure anew, on training samples, the means and variances that batch normalisation tests with; in place.
 
     While a network trains they are running means that lag behind its weights, the more so the fewer the steps; a loss
-    on test samples can be high for that alone. Weights do not move.
+    on test samples can be high for that alone. Weights do not move. A last batch under half the size is left out.
+
+    Raises
+    ------
+    ValueError : fewer samples than half a batch
     """
+    if len(x) <= batch // 2:
+        raise ValueError(f"{len(x)} samples are fewer than half a batch of {batch}; take a smaller batch.")
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in norms]
     for number, first in enumerate(range(0, len(x) - batch // 2, batch)):
@@ -477,8 +484,8 @@ class TrainedNetwork:
     The trainer may have learned another fold since, so its weights are set again at every use.
     """
 
-    def __init__(self, trainer: BatchTrainer, weights: list[np.ndarray], mask: TransformerMixin):
-        self.trainer, self.weights, self.mask = trainer, weights, mask
+    def __init__(self, trainer: BatchTrainer, weights: list[np.ndarray], mask: TransformerMixin, classes: int = 0):
+        self.trainer, self.weights, self.mask, self.classes = trainer, weights, mask, classes
         self.genes = getattr(mask, "kept_", None)
 
     def model(self) -> keras.Model:
@@ -487,9 +494,10 @@ class TrainedNetwork:
         return self.trainer.model
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Class probabilities, (samples, classes)."""
+        """Class probabilities, (samples, classes); where the network has more outputs, among those `classes`."""
         self.model()
-        return self.trainer.predict(self.mask.transform(x))
+        found = self.trainer.predict(self.mask.transform(x))
+        return among(found, self.classes) if self.classes else found
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -12,17 +12,19 @@ from sklearn.preprocessing import StandardScaler
 from gexlib.cohort import CohortError
 from gexlib.models.genexnet import split_at
 from gexlib.splits import at_most, grouped_folds, plain_split
-from gexlib.training import BatchTrainer, keras, logits_of, steps_recipe
+from gexlib.training import BatchTrainer, keras, outputs_of, steps_recipe
 
 
 @dataclass(frozen=True)
 class Task:
     """One question about some of the samples: their `rows`, classes `y` and `patients`, and who is tested.
 
+    `away` are the rows that a pretraining without the task must not see: all samples of its site or types, normals too.
     `parts` are folds by patient; `split` is one random 85 : 15, as published. Both count positions among `rows`.
     """
 
     rows: np.ndarray
+    away: np.ndarray
     y: np.ndarray
     patients: np.ndarray
     parts: list[tuple[int, np.ndarray, np.ndarray]]
@@ -54,14 +56,15 @@ def site_task(
             f"the task '{name}': no sample of '{absent[0]}'; there are {', '.join(map(str, column.unique()))}."
         )
     asks_types = bool(other) or name.endswith(" types")
-    rows = np.flatnonzero(column.astype(str).isin(wanted).to_numpy() & ~(normal & asks_types))
+    concerned = column.astype(str).isin(wanted).to_numpy()
+    rows = np.flatnonzero(concerned & ~(normal & asks_types))
     words = types.astype(str).to_numpy()[rows] if asks_types else np.where(normal[rows], "a normal", "a tumour")
     classes, y = np.unique(words, return_inverse=True)
     if len(classes) < 2:
         raise CohortError(f"the task '{name}' has the single class '{classes[0]}'; leave it out.")
     split = [(0, *plain_split(len(rows), 0.15, seed))]
     parts = list(grouped_folds(y, patients[rows], at_most(folds, y, patients[rows]), seed=seed))
-    return Task(rows, y, patients[rows], parts, split)
+    return Task(rows, np.flatnonzero(concerned), y, patients[rows], parts, split)
 
 
 @dataclass(frozen=True)
@@ -109,15 +112,21 @@ class Transfer:
 
     def __init__(self, model: keras.Model, block: str, classes: int, learning_rate: float = 1e-3, batch: int = 16):
         self.frozen, trained = split_at(model, block, classes)
-        self._head = trained.get_weights()[-2:]
+        self._head = trained.get_weights()[-2].shape
         self.trainer = BatchTrainer(lambda: trained, learning_rate, batch=batch)
 
     def maps(self, pretrained: Pretrained, x: np.ndarray) -> np.ndarray:
         """What the frozen blocks make of samples, (samples, side, side, channels); `x` on its own scale."""
         self.frozen.set_weights(pretrained.weights[: len(self.frozen.weights)])
-        return logits_of(self.frozen, pretrained.scale(x))
+        return outputs_of(self.frozen, pretrained.scale(x))
 
     def recipe(self, pretrained: Pretrained, steps: int) -> Callable:
-        """A fitting recipe for `evaluate.predictions`, on maps; see `training.steps_recipe`."""
-        start = [*pretrained.weights[len(self.frozen.weights) : -2], *self._head]
-        return steps_recipe(self.trainer, steps, start=start)
+        """A fitting recipe for `evaluate.predictions`, on maps; the last layer is drawn anew for every seed."""
+        before, limit = pretrained.weights[len(self.frozen.weights) : -2], np.sqrt(6 / sum(self._head))
+
+        def fit(x, y, patients, seed):
+            head = np.random.default_rng(seed).uniform(-limit, limit, self._head).astype(np.float32)
+            start = [*before, head, np.zeros(self._head[1], np.float32)]
+            return steps_recipe(self.trainer, steps, start=start)(x, y, patients, seed)
+
+        return fit

@@ -218,3 +218,4 @@ def test_scores_by_class_and_the_highest_of_each_row():
     found = explain.mean_by_class(scores, np.array([0, 0, 2]), 3)
     assert np.array_equal(found[[0, 2]], [[2, 3, 4], [0, 9, 0]]) and np.isnan(found[1]).all()
     assert np.array_equal(explain.highest(np.array([[1, 3, 3], [np.nan, -1, 2]]), 1), [[0, 1, 0], [0, 0, 1]])
+    assert not explain.highest(np.array([[0.0, 0, 0], [np.nan] * 3]), 2).any()

@@ -18,7 +18,7 @@ from gexlib.models.genexnet import (
     repeats,
     split_at,
 )
-from gexlib.models.vision import VISION, rivals_of, vision_network
+from gexlib.models.vision import BLOCKS, rivals_of, vision_network
 from gexlib.training import BatchTrainer, keras, settle_batch_norm, steps_recipe
 from gexlib.transfer import Transfer, pretrain, site_task
 
@@ -120,9 +120,10 @@ def test_a_residual_block_adds_to_its_input_and_a_dense_layer_keeps_what_came_be
 
 def test_ablations_have_equal_parameters():
     target = genexnet(1000, 11, **SMALL).count_params()
-    for name, build in rivals_of(SMALL).items():
-        if name not in VISION:
-            assert abs(build(1000, 11).count_params() / target - 1) < 0.25, name
+    for name, build in rivals_of(SMALL, list(BLOCKS)).items():
+        assert abs(build(1000, 11).count_params() / target - 1) < 0.25, name
+    with pytest.raises(ValueError, match="no network 'MobileNet'.*there are ResNet-50 v2.*both blocks"):
+        rivals_of(SMALL, ["MobileNet"])
     assert "theta_k" in at_equal_parameters(target, 1000, 11, theta_d=0.0)
 
 
@@ -154,6 +155,19 @@ def test_a_cut_network_computes_what_the_whole_one_does(block):
     assert np.allclose(values(trained(frozen(x))), values(model(x)), atol=1e-5)
     with pytest.raises(ValueError, match="block is 'stage9'; expected one of stage1, stage2, stage3, stage4 or head"):
         split_at(model, "stage9", 2)
+
+
+def test_an_empty_stage_cannot_be_cut_before():
+    plan = {"theta_d": 0, "theta_r": 0.1, "theta_k": 4, "transitions": (False,) * 4}
+    with pytest.raises(ValueError, match="nothing in stage1"):
+        split_at(genexnet(300, 2, **plan), "stage1", 2)
+
+
+def test_a_network_with_more_outputs_speaks_of_the_classes_it_was_trained_on():
+    x, y, patients = two_classes()
+    trainer = BatchTrainer(lambda: genexnet(300, 5, **SMALL), 1e-3, batch=16)
+    guess = steps_recipe(trainer, 4)(x, y, patients, 0)(x)
+    assert guess.shape == (60, 2) and np.allclose(guess.sum(axis=1), 1)
 
 
 def two_classes(n=60, genes=300):
@@ -234,6 +248,8 @@ def test_settled_means_are_those_of_the_training_samples():
         weight.assign(values(weight) + 5)
     before = model.get_layer("stem_norm").momentum
     settle_batch_norm(model, x, batch=128)
+    with pytest.raises(ValueError, match="60 samples are fewer than half a batch of 128"):
+        settle_batch_norm(model, x[:60], batch=128)
     into = keras.Model(model.input, model.get_layer("stem_conv").output)
     mean, variance = map(values, model.get_layer("stem_norm").non_trainable_variables)
     maps = values(into(x))
@@ -256,6 +272,7 @@ def samples():
 def test_a_task_by_its_name(samples, name, rows, classes):
     task = site_task(name, *samples, 3, 0)
     assert len(task.rows) == rows and list(np.bincount(task.y)) == classes
+    assert len(task.away) == 24 and set(task.rows) <= set(task.away)
     assert sorted(np.concatenate([test for *_, test in task.parts])) == list(range(rows))
     assert len(task.split[0][2]) == np.ceil(0.15 * rows)
 

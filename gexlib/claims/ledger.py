@@ -67,6 +67,13 @@ def decide(id: str, cohort: str, simulated: bool, holds: bool | None, ours: Mapp
     return "reproduced" if holds else "not reproduced"
 
 
+def verdict_in_words(judged: Mapping[str, object]) -> str:
+    """The verdict; of one settled by arithmetic also which way."""
+    if judged["verdict"] != "arithmetic":
+        return str(judged["verdict"])
+    return "arithmetic: holds" if judged["holds"] else "arithmetic: fails"
+
+
 def reason(judged: Mapping[str, object]) -> str:
     """One line why: for a claim about patients, measured on simulated ones, it says that first."""
     spared = judged["simulated"] and judged["verdict"] == "cannot be judged" and judged["holds"] is not None
@@ -107,6 +114,6 @@ def _measurements(id: str, collected: list[tuple[str, dict]]) -> dict[str, str]:
         for judged in content["claims"]:
             if judged["id"] == id:
                 kind = "simulated" if judged["simulated"] else judged["cohort"]
-                parts = judged["verdict"], kind, number_with_interval(judged), reason(judged)
+                parts = verdict_in_words(judged), kind, number_with_interval(judged), reason(judged)
                 lines.setdefault(" · ".join(filter(None, parts)), where)
     return lines

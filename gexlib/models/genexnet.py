@@ -88,7 +88,7 @@ def genexnet_plan(
     if rows[-1][2] < 1:
         sizes = " - ".join(str(side) for part, _, side, _ in rows)
         raise ValueError(f"the map of this GeneXNet vanishes ({sizes}); {_nearest_that_works(genes, plan)}.")
-    if rows[-1][3] < 1:
+    if min(channels for *_, channels in rows) < 1:
         wide = 2 ** sum(plan["transitions"])
         raise ValueError(f"theta_k={theta_k} leaves no map after the transitions; take {wide} or more, or a block.")
     table = pd.DataFrame(rows, columns=["part", "repeats", "side", "channels"]).set_index("part")
@@ -163,14 +163,16 @@ def split_at(model: keras.Model, block: str, classes: int) -> tuple[keras.Model,
 
     Raises
     ------
-    ValueError : no such block
+    ValueError : no such block, or an empty stage
     """
     blocks = [f"stage{number}" for number in range(1, 5)]
     if block not in [*blocks, "head"]:
         raise ValueError(f"block is {block!r}; expected one of {', '.join(blocks)} or head.")
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
-    first = next(layer for layer in copy.layers if layer.name.startswith(block))
+    first = next((layer for layer in copy.layers if layer.name.startswith(block)), None)
+    if first is None:
+        raise ValueError(f"this GeneXNet has nothing in {block}; cut before a stage with blocks, or the head.")
     logits = keras.layers.Dense(classes, name="logits")(copy.get_layer("average").output)
     return keras.Model(copy.input, first.input, name="frozen"), keras.Model(first.input, logits, name="trained")
 

@@ -57,9 +57,10 @@ def fixed_ridge(penalty: float = 1e-3) -> Pipeline:
     return _regression(LogisticRegression(C=penalty, solver="newton-cg"))
 
 
-def fixed_ridge_recipe() -> Callable:
-    """A fitting recipe for `fixed_ridge`."""
-    return lambda x, y, patients, seed: fixed_ridge().fit(x, y).predict_proba
+def fixed_ridge_recipe(scale: bool = True) -> Callable:
+    """A fitting recipe for `fixed_ridge`; without `scale` for genes that are on one scale already, of other samples."""
+    first = 0 if scale else 1  # the first step of the pipeline scales
+    return lambda x, y, patients, seed: fixed_ridge()[first:].fit(x, y).predict_proba
 
 
 def ridge_recipe(inner_folds: int = 3) -> Callable:

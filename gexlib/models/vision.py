@@ -56,6 +56,14 @@ def blocks_network(genes: int, classes: int, *, blocks: str, plan: dict) -> kera
     return genexnet(genes, classes, **at_equal_parameters(target, genes, classes, **fewer))
 
 
-def rivals_of(plan: dict) -> dict[str, Callable]:
-    """All networks that notebook 03 sets beside the GeneXNet of `plan`, by name: (genes, classes) -> network."""
-    return VISION | {blocks: partial(blocks_network, blocks=blocks, plan=plan) for blocks in BLOCKS}
+def rivals_of(plan: dict, names: list[str]) -> dict[str, Callable]:
+    """Networks that notebook 03 sets beside the GeneXNet of `plan`, those of `names`: (genes, classes) -> network.
+
+    Raises
+    ------
+    ValueError : a name is neither of VISION nor of BLOCKS
+    """
+    known = VISION | {blocks: partial(blocks_network, blocks=blocks, plan=plan) for blocks in BLOCKS}
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"no network '{unknown[0]}' to set beside; there are {', '.join(known)}.")
+    return {name: known[name] for name in names}
