@@ -18,7 +18,7 @@ import numpy as np
 
 from gexlib import explain
 from gexlib.models.genexnet import genexnet
-from gexlib.models.vision import VISION
+from gexlib.models.rivals import VISION
 from gexlib.training import BatchTrainer, keras
 
 CLASSES, BATCH, STEPS = 15, 64, 5

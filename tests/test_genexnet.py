@@ -18,7 +18,7 @@ from gexlib.models.genexnet import (
     repeats,
     split_at,
 )
-from gexlib.models.vision import BLOCKS, rivals_of, vision_network
+from gexlib.models.rivals import BLOCKS, rivals_of, vision_network
 from gexlib.training import BatchTrainer, keras, settle_batch_norm, steps_recipe
 from gexlib.transfer import Transfer, pretrain, site_task
 
