@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -317,7 +318,15 @@ def test_a_killed_kernel_speaks_of_memory_and_does_not_look_finished(room, capsy
     assert kept["metadata"]["papermill"]["exception"] is True
 
 
-def test_an_interrupted_run_ends_cleanly_with_130(room, capsys):
+@pytest.fixture
+def heeds_interrupts():
+    """A process that a shell starts in the background ignores the signal; a test must not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupted_run_ends_cleanly_with_130(room, capsys, heeds_interrupts):
     write_notebook(room / "notebooks/01_small.ipynb", "import os, time\nos.kill(os.getppid(), 2)\ntime.sleep(60)")
     assert main(["run", "01"]) == 130
     assert "stopped in code cell 2 of 2: interrupted." in capsys.readouterr().err
