@@ -23,7 +23,7 @@ from gexlib.prep import LowInformationFilter, scaler
 from gexlib.splits import inner_split
 
 THREADS = 2  # results repeat to the bit at one thread count and differ between two
-MANY_WEIGHTS = 40  # arrays of weights; above that TensorFlow compiles their steps one by one, which takes as long as all else
+MANY_WEIGHTS = 40  # arrays of weights; to compile a step of each takes TensorFlow as long as all else
 OPTIMIZERS = ("Adam", "Adagrad", "RMSprop")
 LOWEST_RATE = 1e-5  # of a learning rate that is halved
 
