@@ -345,10 +345,11 @@ def _seen(patients: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     return np.asarray(patients)[known if known.ndim == 1 else known.any(axis=0)]
 
 
-def within_folds(parts: Iterable[tuple], samples: int, positive: int = 1) -> list[Callable]:
+def within_folds(parts: Iterable[tuple], samples: int, positive: int | None = 1) -> list[Callable]:
     """A `statistics` for `with_intervals`: the AUC of one class in each test fold, averaged over the folds of a repeat.
 
-    This is how studies that print the mean over folds count; models of different folds are never ranked together.
+    This is how studies that print the mean over folds count; models of different folds are never ranked together. With
+    `positive` None it is the mean over the classes.
     """
     parts = list(parts)
     folds = np.full((1 + max(repeat for repeat, _, _ in parts), samples), -1)
@@ -358,12 +359,19 @@ def within_folds(parts: Iterable[tuple], samples: int, positive: int = 1) -> lis
     def of_repeat(fold):
         def statistics(y, probabilities, weights):
             tested = [np.flatnonzero(fold == k) for k in np.unique(fold[fold >= 0])]
-            aucs = [weighted_auc(y[t] == positive, probabilities[t, positive], weights[:, t]) for t in tested]
+            each = [class_aucs(y[t], probabilities[t], weights[:, t]) for t in tested]
+            aucs = [_mean_of_known(found) if positive is None else found[:, positive] for found in each]
             return {"AUC": _mean_of_known(np.stack(aucs, axis=1))}
 
         return statistics
 
     return [of_repeat(fold) for fold in folds]
+
+
+def mean_fold_auc(y: np.ndarray, probabilities: np.ndarray, parts: Iterable[tuple]) -> float:
+    """AUC within each test fold, averaged over classes and folds; probabilities as `predictions` gives them."""
+    each = [class_aucs(y[test], probabilities[repeat, test])[0] for repeat, _, test in parts]
+    return float(np.nanmean(each))
 
 
 def fold_aucs(y: np.ndarray, probabilities: np.ndarray, parts: Iterable[tuple], positive: int = 1) -> pd.DataFrame:

@@ -122,6 +122,34 @@ def thinned(
     return kept
 
 
+def bootstrapped(y: np.ndarray, patients: np.ndarray, folds: int, draws: int, seed: int) -> list[tuple]:
+    """Bootstrap of a cross-validation (Smedley et al. 2020): every draw deals new folds, then draws rows on each side.
+
+    Rows are drawn with replacement from the training part and from the test part, until the test rows hold every class
+    of that part. A training row that was not drawn may decide when to stop.
+
+    Returns
+    -------
+    (draw, train rows, test rows, training rows not drawn), folds x draws of them; rows repeat
+
+    Raises
+    ------
+    CohortError : a class has fewer patients than folds
+    """
+    parts = []
+    for draw in range(draws):
+        rng = np.random.default_rng([seed, draw])
+        for _, train, test in grouped_folds(y, patients, folds, seed=seed + 7919 * draw):
+            drawn = rng.choice(train, len(train))
+            while len(set(y[drawn])) < len(set(y[train])):
+                drawn = rng.choice(train, len(train))
+            asked = rng.choice(test, len(test))
+            while len(set(y[asked])) < len(set(y[test])):
+                asked = rng.choice(test, len(test))
+            parts.append((draw, np.sort(drawn), np.sort(asked), np.setdiff1d(train, drawn)))
+    return parts
+
+
 def need_every_class(labels: pd.Series, parts: dict[str, np.ndarray]) -> None:
     """Refuse a split whose training or test rows lack a class of `labels`.
 

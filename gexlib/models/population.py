@@ -273,7 +273,7 @@ def _train_chunk(arguments, rate, *, optimizer, drops):
 
 def _training(member, rate, optimizer, drops):
     """The weights after all steps of one member; as one vector they compile and update faster than layer by layer."""
-    update = {"adadelta": _adadelta, "adam": _adam}[optimizer]
+    update = {"adadelta": adadelta, "adam": adam}[optimizer]
     start, layers_of = ravel_pytree(member["weights"])
     l1, l2 = member["penalties"]
 
@@ -312,13 +312,15 @@ def _kept(key, weights, rows, dropout):
     return factors
 
 
-def _adadelta(w, g, squares, moves, step, rate, rho=0.99, epsilon=1e-8):
+def adadelta(w, g, squares, moves, step, rate, rho=0.99, epsilon=1e-8):
+    """One step of ADADELTA: weights, gradient and two moments in, weights and moments out; h2o's constants."""
     squares = rho * squares + (1 - rho) * g * g
     move = g * jnp.sqrt((moves + epsilon) / (squares + epsilon))
     return w - rate * move, squares, rho * moves + (1 - rho) * move * move
 
 
-def _adam(w, g, mean, squares, step, rate, beta1=0.9, beta2=0.999, epsilon=1e-7):
+def adam(w, g, mean, squares, step, rate, beta1=0.9, beta2=0.999, epsilon=1e-7):
+    """One step of Adam, the `step`-th from 1: as `adadelta`, with Keras' constants."""
     mean, squares = beta1 * mean + (1 - beta1) * g, beta2 * squares + (1 - beta2) * g * g
     corrected = rate * jnp.sqrt(1 - beta2**step) / (1 - beta1**step)
     return w - corrected * mean / (jnp.sqrt(squares) + epsilon), mean, squares

@@ -15,25 +15,33 @@ import anndata
 from gexlib.cohort import CohortError, nearest
 from gexlib.sources.simulated.neuroblastoma import simulate_neuroblastoma
 from gexlib.sources.simulated.pancancer import simulate_pancancer
+from gexlib.sources.simulated.radiogenomics import simulate_radiogenomics
 from gexlib.sources.simulated.sites import simulate_sites
 from gexlib.sources.simulated.vital import CANCERS, simulate_vital
 
-DEFAULT_SIZES = {"neuroblastoma": (280, 1000), "pancancer": (1000, 1000), "sites": (1000, 1000)}  # samples, genes
-DEFAULT_SIZES |= dict.fromkeys(CANCERS, (300, 1000))
-SMALLEST = {"neuroblastoma": 20, "pancancer": 400, "sites": 600} | dict.fromkeys(CANCERS, 60)
-SAMPLES = {"neuroblastoma": "patients", "pancancer": "aliquots", "sites": "aliquots"} | dict.fromkeys(
-    CANCERS, "aliquots"
-)
-KINDS = {"neuroblastoma": simulate_neuroblastoma, "pancancer": simulate_pancancer, "sites": simulate_sites}
+DEFAULT_SIZES = {  # samples, genes
+    "neuroblastoma": (280, 1000),
+    "pancancer": (1000, 1000),
+    "sites": (1000, 1000),
+    "radiogenomics": (528, 1000),
+} | dict.fromkeys(CANCERS, (300, 1000))
+SMALLEST = {"neuroblastoma": 20, "pancancer": 400, "sites": 600, "radiogenomics": 200} | dict.fromkeys(CANCERS, 60)
+SAMPLES = dict.fromkeys(DEFAULT_SIZES, "aliquots") | {"neuroblastoma": "patients", "radiogenomics": "patients"}
+KINDS = {
+    "neuroblastoma": simulate_neuroblastoma,
+    "pancancer": simulate_pancancer,
+    "sites": simulate_sites,
+    "radiogenomics": simulate_radiogenomics,
+}
 KINDS |= {kind: partial(simulate_vital, kind) for kind in CANCERS}
 
 
 def load(name: str, samples: str | None = None) -> anndata.AnnData:
     """Open ``simulated:KIND`` or ``simulated:KIND,n=500,genes=13091,seed=3``.
 
-    `n` counts samples: patients of neuroblastoma, else aliquots, of which some share a patient. The published shapes
-    are n=280,genes=13091 of neuroblastoma, n=11057,genes=7091 of pancancer, n=1212,genes=20021 of vital, n=326,
-    genes=19467 of vital_coad and n=1020,genes=20144 of vital_kipan.
+    `n` counts samples: patients of neuroblastoma and radiogenomics, else aliquots, of which some share a patient. The
+    published shapes are n=280,genes=13091 of neuroblastoma, n=11057,genes=7091 of pancancer, n=528,genes=12042 of
+    radiogenomics, n=1212,genes=20021 of vital, n=326,genes=19467 of vital_coad and n=1020,genes=20144 of vital_kipan.
 
     Raises
     ------

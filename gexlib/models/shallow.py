@@ -1,0 +1,107 @@
+"""The models that radiogenomic networks are compared with, on the published grids (Smedley et al. 2020, study 04)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import ParameterGrid
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from gexlib.evaluate import class_aucs, mean_fold_auc, predictions
+from gexlib.models.radiogenomic import probabilities_of
+from gexlib.splits import at_most, grouped_folds
+
+FAMILIES = {"boosted trees": "trees", "random forest": "trees", "SVM": "kernel", "logistic regression": "linear"}
+
+
+def comparison_models(points: int, seed: int = 0) -> dict[str, tuple[Pipeline, dict[str, list]]]:
+    """The four models of figure 2, each with its grid, thinned to `points` values an axis.
+
+    Published: z-scored genes and balanced classes throughout. Random forest: {sqrt, log2, all} genes x {Gini, entropy}
+    x 50 to 2,000 trees. SVM: C from 1e-6 to 1e6 x {linear, poly, rbf, sigmoid}. Logistic regression: C from 1e-3 to
+    1e3, and an L2 penalty, since the L1 penalty that the code names is never passed on. Boosted trees: xgboost with
+    depth 1 to 4, 50 to 950 trees, rate 0.01 to 0.46; here scikit-learn's, which bin the genes, and 400 trees at most.
+
+    Parameters
+    ----------
+    points : values of an axis that are tried, the most usual first
+    seed : of the trees
+
+    Returns
+    -------
+    {name: (pipeline, grid)}
+    """
+    trees = HistGradientBoostingClassifier(early_stopping=False, class_weight="balanced", random_state=seed)
+    forest = RandomForestClassifier(class_weight="balanced", n_jobs=2, random_state=seed)
+    logit = LogisticRegression(class_weight="balanced", solver="newton-cholesky", tol=1e-3)
+    grids = {
+        "boosted trees": (trees, {
+            "max_depth": [2, 1, 3, 4], "max_iter": [50, 200, 100, 400], "learning_rate": [0.11, 0.31, 0.01, 0.46],
+        }),
+        "random forest": (forest, {
+            "max_features": ["sqrt", "log2", None], "criterion": ["gini", "entropy"],
+            "n_estimators": [100, 500, 50, 1000, 2000],
+        }),
+        "SVM": (SVC(class_weight="balanced"), {
+            "C": [1.0, 1e-2, 1e2, 1e-4, 1e4, 1e-6, 1e6], "kernel": ["rbf", "linear", "sigmoid", "poly"],
+        }),
+        "logistic regression": (logit, {"C": [1e-3, 1e-1, 1e-2, 1.0, 10.0, 1e2, 1e3]}),
+    }  # fmt: skip
+    before = {
+        "SVM": [StandardScaler()],
+        "logistic regression": [StandardScaler(), PCA(svd_solver="full")],  # a rotation, which an L2 penalty ignores
+    }
+    models = {}
+    for name, (model, grid) in grids.items():
+        pipeline = make_pipeline(*before.get(name, []), model)  # trees ask for no scale
+        models[name] = pipeline, {f"{pipeline.steps[-1][0]}__{key}": some[:points] for key, some in grid.items()}
+    return models
+
+
+def fixed_recipe(model: Pipeline, setting: Mapping[str, object]) -> Callable:
+    """A fitting recipe at one point of the grid; an SVM's decision values are squeezed into probabilities."""
+
+    def fit(x, y, patients, seed):
+        fitted = clone(model).set_params(**setting).fit(x, y)
+        if hasattr(fitted, "predict_proba"):
+            return fitted.predict_proba
+        return lambda new: probabilities_of(fitted.decision_function(new).reshape(len(new), -1))
+
+    return fit
+
+
+def nested_recipe(model: Pipeline, grid: Mapping[str, list], inner_folds: int = 3) -> Callable:
+    """A fitting recipe that chooses its point of the grid by AUC on inner folds of the training samples, and refits."""
+    recipes = [fixed_recipe(model, setting) for setting in ParameterGrid(grid)]
+
+    def fit(x, y, patients, seed):
+        best = recipes[0]
+        if len(recipes) > 1:
+            parts = list(grouped_folds(y, patients, at_most(inner_folds, y, patients), seed=seed))
+            inner = [class_aucs(y, predictions(r, x, y, patients, parts, seed)[0]).mean() for r in recipes]
+            best = recipes[int(np.argmax(inner))]
+        return best(x, y, patients, seed)
+
+    return fit
+
+
+def chosen_on_the_test_folds(
+    model: Pipeline, grid: Mapping[str, list], x, y, patients, parts, seed: int = 0
+) -> tuple[np.ndarray, dict[str, object]]:
+    """As published: every point of the grid on the same folds, and the one with the best mean test AUC is reported.
+
+    Returns
+    -------
+    predictions as `evaluate.predictions` gives them, (1, samples, classes), and the point chosen
+    """
+    parts, settings = list(parts), list(ParameterGrid(grid))
+    said = [predictions(fixed_recipe(model, setting), x, y, patients, parts, seed) for setting in settings]
+    best = int(np.argmax([mean_fold_auc(y, guess, parts) for guess in said]))
+    return said[best], settings[best]
