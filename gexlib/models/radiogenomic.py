@@ -146,7 +146,7 @@ class Fit:
     train : row numbers, a row as often as it was drawn
     settings : the network's
     seed : of start weights, order and dropout
-    stop : rows that decide which epoch's weights are kept, by their mean log-loss; none: the last epoch's are
+    keep : the epoch, from 0, whose weights are kept; by default the last
     y : (samples,) labels of this fit, where they are not those of all
     encoder : where weights are taken from; its scaling of genes is used as well, as published
     """
@@ -154,7 +154,7 @@ class Fit:
     train: np.ndarray
     settings: ImagingSettings
     seed: int
-    stop: np.ndarray | None = None
+    keep: int | None = None
     y: np.ndarray | None = None
     encoder: Autoencoder | None = None
 
@@ -369,14 +369,12 @@ def _prepared(x, y, fit: Fit, epochs: int, batch: int, balanced: bool, classes: 
     order, keys = _orders(fit.train, len(x), epochs, batch, rng)
     counts = np.bincount(y[fit.train], minlength=classes)
     weight = len(fit.train) / ((counts > 0).sum() * np.maximum(counts, 1)) if balanced else np.ones(classes)
-    stop = np.zeros(len(x) + 1, np.float32)
-    stop[[] if fit.stop is None else fit.stop] = 1
     return {
         "x": known[key],
         "dense": [*dense, head],
         "y": np.append(y, 0).astype(np.int32),
         "weight": np.append(weight[y], 0).astype(np.float32),
-        "stop": stop,
+        "keep": np.int32(epochs - 1 if fit.keep is None else fit.keep),
         "order": order,
         "keys": keys,
         "dropout": np.float32(settings.dropout),
@@ -433,10 +431,11 @@ def _side_by_side(x, y, fits, epochs, batch, balanced, classes) -> list[Course]:
 
 
 def _course(fit: Fit, found: tuple, start: list[Dense], scaling: tuple) -> Course:
-    logits, kept, (trained, norms), moving = found
+    logits, (trained, norms), moving = found
     dense = [*start[: fit.settings.frozen], *trained]
     norms = [(*norm, *statistics) for norm, statistics in zip(norms, moving, strict=True)]
-    return Course(logits[:, :-1], int(kept), dense, norms, *scaling, fit.settings)
+    kept = len(logits) - 1 if fit.keep is None else fit.keep
+    return Course(logits[:, :-1], kept, dense, norms, *scaling, fit.settings)
 
 
 _STATIC = ("activation", "optimizer", "frozen", "drops", "projected")
@@ -453,7 +452,7 @@ def _train_chunk(arguments, **how):
 
 
 def _training(member, activation, optimizer, frozen, drops, projected):
-    """Logits of all rows after every epoch; the epoch kept, its weights and its statistics of normalisation."""
+    """Logits of all rows after every epoch; weights and statistics of normalisation of the epoch that is kept."""
     act, x, y = ACTIVATIONS[activation], member["x"], member["y"]
     fixed, hidden = member["dense"][:frozen], member["dense"][:-1]
     units = [len(b) for _, b in hidden]
@@ -486,18 +485,19 @@ def _training(member, activation, optimizer, frozen, drops, projected):
         return (w, *moments, _moved(moving, statistics), number + 1), None
 
     def epoch(carried, now):
-        (*carried, best, lowest), (number, rows, keys) = carried, now
+        (*carried, kept), (number, rows, keys) = carried, now
         carried, _ = jax.lax.scan(step, tuple(carried), (rows, keys))
         logits = said(carried[0], carried[3])
-        current = (_cross_entropy(logits, y) * member["stop"]).sum() / jnp.maximum(member["stop"].sum(), 1)
-        better = (current < lowest) | (member["stop"].sum() == 0)
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), (number, carried[0], carried[3]), best)
-        return (*carried, best, jnp.where(better, current, lowest)), logits
+        now = carried[0], carried[3]
+        return (
+            *carried,
+            jax.tree.map(lambda new, old: jnp.where(number == member["keep"], new, old), now, kept),
+        ), logits
 
     zeros, count = jnp.zeros_like(start), jnp.arange(len(member["order"]))
-    carried = (start, zeros, zeros, moving, jnp.int32(1), (jnp.int32(0), start, moving), jnp.float32(jnp.inf))
-    (*_, (number, w, moving), _), logits = jax.lax.scan(epoch, carried, (count, member["order"], member["keys"]))
-    return logits, number, unravel(w), moving
+    carried = (start, zeros, zeros, moving, jnp.int32(1), (start, moving))
+    (*_, (w, moving)), logits = jax.lax.scan(epoch, carried, (count, member["order"], member["keys"]))
+    return logits, unravel(w), moving
 
 
 def _hidden(x, dense, norms, act, there=None, kept=None, projected=False):
