@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 import anndata
 import numpy as np
 import pandas as pd
+from sklearn.preprocessing import StandardScaler
 
 LARGEST_LOG2 = 50.0  # log2 expression of any assay stays far below; linear intensities and counts pass it
 ENSEMBL = re.compile(r"^ENS[A-Z]*G\d{6,}(\.\d+)?$")
@@ -297,6 +298,34 @@ def meets(cohort: anndata.AnnData, condition: str) -> np.ndarray:
             f"{cohort.uns.get('cohort', 'cohort')}: cannot read the condition {condition!r} ({error}); "
             f"columns of the samples table: {', '.join(map(str, cohort.obs.columns))}."
         ) from None
+
+
+def beside(cohort: anndata.AnnData, other: anndata.AnnData, label: str, other_label: str) -> anndata.AnnData:
+    """The samples of a cohort, then the patients of another who are new and of its classes; on their shared genes.
+
+    Each cohort is z-scored by its own means and SDs, which needs no label: their values may be on other scales.
+
+    Returns
+    -------
+    AnnData with ``obs["patient"]`` and ``obs[label]``, a categorical with the classes of the first
+
+    Raises
+    ------
+    CohortError : a column is absent, or no gene or no patient is left
+    """
+    kinds, others = label_of(cohort, label), column_of(other, other_label).astype(object)
+    new = (~other.obs["patient"].isin(cohort.obs["patient"]) & others.isin(kinds.cat.categories)).to_numpy()
+    genes = cohort.var_names.intersection(other.var_names)
+    if not new.any() or not len(genes):
+        raise CohortError(
+            f"{other.uns.get('cohort', 'the other cohort')}: {new.sum()} new patients of the classes "
+            f"{', '.join(kinds.cat.categories)} in '{other_label}', {len(genes)} shared genes; expected some of each."
+        )
+    z = [StandardScaler().fit_transform(part[:, genes].X) for part in (cohort, other[new])]
+    classes = pd.Categorical([*kinds, *others[new]], kinds.cat.categories)
+    patients = [*cohort.obs["patient"], *other.obs["patient"][new]]
+    obs = pd.DataFrame({"patient": patients, label: classes}, [*cohort.obs_names, *other.obs_names[new]])
+    return anndata.AnnData(np.vstack(z), obs, pd.DataFrame(index=genes))
 
 
 def note_left_out(cohort: anndata.AnnData, reason: str, count: int) -> None:

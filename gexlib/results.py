@@ -96,6 +96,20 @@ class Record:
             self._keep("rows", {**common, "metric": metric}, _plain(row))
         return table
 
+    def number(
+        self,
+        model: str,
+        metric: str,
+        row: Mapping[str, float],
+        *,
+        part: str,
+        family: str,
+        protocol: str = "corrected",
+    ) -> None:
+        """Keep a row that was measured otherwise, such as a paired difference: value, low, high and n."""
+        common = {"study": self.notebook, "cohort": self.cohort, "simulated": self.simulated, "protocol": protocol}
+        self._keep("rows", {**common, "part": part, "model": model, "family": family, "metric": metric}, _plain(row))
+
     def _keep(self, section: str, key: Mapping[str, object], numbers: Mapping[str, object]) -> None:
         """Add an entry, in place of one with the same key: a cell may be run again."""
         others = [entry for entry in self.content[section] if any(entry[k] != v for k, v in key.items())]

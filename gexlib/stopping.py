@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.stats import rankdata
 
-from gexlib.evaluate import placed
+from gexlib.evaluate import class_aucs, placed
 from gexlib.models.radiogenomic import Autoencoder, Course, Fit, ImagingSettings, probabilities_of, train_each
 from gexlib.splits import at_most, grouped_folds
 
@@ -19,6 +20,7 @@ class CrossValidated:
 
     Attributes
     ----------
+    parts : (0, train rows, test rows) of each fold
     probabilities : (1, samples, classes), each sample by the network of its fold; NaN for one that is in no test part
     curves : (folds, epochs) test AUC after each epoch
     epochs : (folds,) the epoch, from 0, that was scored
@@ -26,11 +28,17 @@ class CrossValidated:
     chosen : the name of the setting of each fold
     """
 
+    parts: list[tuple]
     probabilities: np.ndarray
     curves: np.ndarray
     epochs: np.ndarray
     courses: list[Course]
     chosen: list[str]
+
+    def last(self) -> np.ndarray:
+        """As `probabilities`, with every fold at its last epoch: nothing was chosen, and nothing can be inflated."""
+        said = [c.probabilities(-1)[test] for c, (_, _, test) in zip(self.courses, self.parts, strict=True)]
+        return placed(self.parts, said, self.probabilities.shape[1])
 
 
 def auc_by_epoch(y: np.ndarray, logits: np.ndarray) -> np.ndarray:
@@ -135,4 +143,77 @@ def at_the_inner_best(
 
 def _validated(courses, parts, curves, epochs, chosen, samples) -> CrossValidated:
     said = [c.probabilities(e)[test] for c, e, (_, _, test) in zip(courses, epochs, parts, strict=True)]
-    return CrossValidated(placed(parts, said, samples), curves, epochs, courses, chosen)
+    return CrossValidated(parts, placed(parts, said, samples), curves, epochs, courses, chosen)
+
+
+def bootstrap_table(
+    x: np.ndarray,
+    y: np.ndarray,
+    parts: Iterable[tuple],
+    settings: ImagingSettings,
+    encoder: Autoencoder | None,
+    recipes: Mapping[str, Callable],
+    seed: int = 0,
+    **training,
+) -> pd.DataFrame:
+    """AUC of every model in every bootstrap draw, the mean over its folds (figure 2b of the paper).
+
+    Parameters
+    ----------
+    parts : as `splits.bootstrapped` yields
+    recipes : fitting recipes of the other models, at settings that are fixed
+    training : epochs and batch of `train_each`
+
+    Returns
+    -------
+    DataFrame with columns draw, model, AUC; the network stands there twice: at the epoch that is best in the test rows,
+    as published, and at the one that is best in the training rows that were not drawn
+    """
+    parts = list(parts)
+    taken = encoder if settings.taken else None
+    fits = [Fit(train, settings, seed + i, encoder=taken) for i, (_, train, _, _) in enumerate(parts)]
+    rows = []
+    for number, (course, (draw, train, test, left)) in enumerate(
+        zip(train_each(x, y, fits, **training), parts, strict=True)
+    ):
+        curve, other = (auc_by_epoch(y[asked], course.logits[:, asked]) for asked in (test, left))
+        rows += [(draw, "network, best epoch", curve.max()), (draw, "network", curve[other.argmax()])]
+        for name, recipe in recipes.items():
+            said = recipe(x[train], y[train], train, seed + number)(x[test])
+            rows.append((draw, name, class_aucs(y[test], said)[0].mean()))
+    table = pd.DataFrame(rows, columns=["draw", "model", "AUC"])
+    return table.groupby(["draw", "model"], sort=False, as_index=False)["AUC"].mean()
+
+
+def bootstrap_differences(table: pd.DataFrame) -> pd.DataFrame:
+    """Network minus every other model, by draw: columns way, model, value (mean), low, high (95 % of the draws)."""
+    wide, rows = table.pivot(index="draw", columns="model", values="AUC"), []
+    ways = ("network, best epoch", "network")
+    for way in ways:
+        for model in wide.columns.drop(list(ways)):
+            gap = wide[way] - wide[model]
+            rows.append((way, model, gap.mean(), *np.percentile(gap, [2.5, 97.5])))
+    return pd.DataFrame(rows, columns=["way", "model", "value", "low", "high"])
+
+
+def together(traits: Mapping[str, list[tuple]], y: Mapping[str, np.ndarray], patients: np.ndarray, **said):
+    """Several traits as one, for an AUC that is the mean over all their folds, with an interval over patients.
+
+    Parameters
+    ----------
+    traits, y : folds and labels, (samples,), of each trait
+    patients : (samples,) ids
+    said : {model: {trait: (1, samples, classes)}}
+
+    Returns
+    -------
+    y, {model: (1, traits x samples, classes)}, patients and parts, for `evaluate.within_folds`
+    """
+    n = len(patients)
+    parts = [
+        (repeat, train + n * place, test + n * place)
+        for place, folds in enumerate(traits.values())
+        for repeat, train, test in folds
+    ]
+    guesses = {model: np.concatenate([by_trait[t] for t in traits], axis=1) for model, by_trait in said.items()}
+    return np.concatenate([y[t] for t in traits]), guesses, np.tile(patients, len(traits)), parts

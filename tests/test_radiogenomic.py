@@ -39,7 +39,7 @@ def test_the_published_network_has_its_size():
 def test_the_published_code_freezes_the_first_layer_of_four_traits_and_tunes_all_of_two():
     settings = published_settings()
     assert {name for name, s in settings.items() if s.frozen == 1} == {"nCET", "necrosis", "edema", "infiltrative"}
-    assert {name for name, s in settings.items() if s.taken == 3 and not s.frozen} == {"enhancing", "focal"}
+    assert {name for name, s in settings.items() if s.taken == 3 and not s.frozen} == {"enhancing", "multifocal"}
 
 
 @pytest.mark.parametrize("optimizer", ["adadelta", "adam", "nadam"])

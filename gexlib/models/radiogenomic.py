@@ -81,7 +81,7 @@ def published_settings(widths: tuple[int, ...] = (4000, 2000, 1000)) -> dict[str
         "necrosis": first_frozen,
         "edema": first_frozen,
         "infiltrative": tuned(taken=2, frozen=1),
-        "focal": all_tuned,
+        "multifocal": all_tuned,
     }
 
 

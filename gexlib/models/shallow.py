@@ -31,7 +31,7 @@ def comparison_models(points: int, seed: int = 0) -> dict[str, tuple[Pipeline, d
 
     Parameters
     ----------
-    points : values of an axis that are tried, the most usual first
+    points : values of an axis that are tried, the most usual first; of the quick models (SVM, regression) one more
     seed : of the trees
 
     Returns
@@ -47,7 +47,7 @@ def comparison_models(points: int, seed: int = 0) -> dict[str, tuple[Pipeline, d
         }),
         "random forest": (forest, {
             "max_features": ["sqrt", "log2", None], "criterion": ["gini", "entropy"],
-            "n_estimators": [100, 500, 50, 1000, 2000],
+            "n_estimators": [50, 500, 100, 1000, 2000],
         }),
         "SVM": (SVC(class_weight="balanced"), {
             "C": [1.0, 1e-2, 1e2, 1e-4, 1e4, 1e-6, 1e6], "kernel": ["rbf", "linear", "sigmoid", "poly"],
@@ -61,7 +61,8 @@ def comparison_models(points: int, seed: int = 0) -> dict[str, tuple[Pipeline, d
     models = {}
     for name, (model, grid) in grids.items():
         pipeline = make_pipeline(*before.get(name, []), model)  # trees ask for no scale
-        models[name] = pipeline, {f"{pipeline.steps[-1][0]}__{key}": some[:points] for key, some in grid.items()}
+        step, tried = pipeline.steps[-1][0], points + (name in before)
+        models[name] = pipeline, {f"{step}__{key}": values[:tried] for key, values in grid.items()}
     return models
 
 
