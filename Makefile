@@ -21,7 +21,8 @@ test-system: $(INSTALLED)  ## what needs a scheduler, a browser or R; each missi
 bench: $(INSTALLED)  ## our speeds beside those of other programs (benchmarks/README.md); needs R, glmnet and a quiet machine
 	$(BIN)/python benchmarks/lasso_glmnet.py && $(BIN)/python benchmarks/deepnet_population.py
 	$(BIN)/python benchmarks/cnn_epoch.py && $(BIN)/python benchmarks/saliency.py
-	$(BIN)/python benchmarks/genexnet_step.py --vision
+	$(BIN)/python benchmarks/genexnet_step.py --vision && $(BIN)/python benchmarks/radiogenomic_population.py
+	$(BIN)/python benchmarks/gene_masking.py && $(BIN)/python benchmarks/gsea_per_patient.py
 
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
