@@ -39,7 +39,7 @@ def comparison_models(points: int, seed: int = 0) -> dict[str, tuple[Pipeline, d
     {name: (pipeline, grid)}
     """
     trees = HistGradientBoostingClassifier(early_stopping=False, class_weight="balanced", random_state=seed)
-    forest = RandomForestClassifier(class_weight="balanced", n_jobs=2, random_state=seed)
+    forest = RandomForestClassifier(class_weight="balanced", random_state=seed)
     logit = LogisticRegression(class_weight="balanced", solver="newton-cholesky", tol=1e-3)
     grids = {
         "boosted trees": (trees, {
