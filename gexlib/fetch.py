@@ -1,52 +1,71 @@
-"""Downloads: whole or not at all, resumable, with a checksum recorded at the first and verified at every later call.
+"""What can be fetched, and where it is: one function a source, listed in FETCHERS, brings the files of a name.
 
-`download` brings one address to one verified file and knows nothing of sources. What belongs to a name, and where it
-is, says one function a source, listed in FETCHERS.
+`fetch_<source>(name)` gives the paths, the expression first; `gexlib.download` brings each of them.
 """
 
 from __future__ import annotations
 
 import gzip
-import itertools
-import json
-import logging
-import os
+import importlib
 import re
-import time
-import zlib
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 
-from gexlib.cohort import CohortError, nearest
-from gexlib.files import data_folder, sha256_of, write_json
+from gexlib.cohort import nearest
+from gexlib.download import (  # the errors and steps of a download are part of this interface
+    CHECKSUMS,
+    SETTINGS,
+    FetchError,
+    NotThereError,
+    cached,
+    download,
+    forget,
+    is_web_page,
+    record,
+)
+from gexlib.files import data_folder
+from gexlib.unpack import unpack
 
-CHECKSUMS = "checksums.json"
-# Seconds without a byte; attempts; seconds before the second, then doubled; bytes that a cut connection loses at most
-SETTINGS = SimpleNamespace(timeout=30.0, tries=4, wait=1.0, chunk=1 << 14)
+__all__ = [
+    "CHECKSUMS", "FETCHERS", "SETTINGS", "FetchError", "NotThereError", "cached", "cached_geo", "cached_msigdb",
+    "download", "fetch", "forget", "is_web_page", "list_sources", "record",
+    "unpack",
+]  # fmt: skip
 GEO = "https://ftp.ncbi.nlm.nih.gov/geo"  # static files
 GEO_QUERY = "https://www.ncbi.nlm.nih.gov/geo/query/acc.cgi"  # the only place of a platform's table without its samples
 GEO_LICENCE = "NCBI places no restriction on GEO data; submitters may hold rights"
+TCGA_LICENCE = "TCGA open access: free with acknowledgement, no re-identification"
+MSIGDB = "https://data.broadinstitute.org/gsea-msigdb/msigdb/release"
+MSIGDB_RELEASE = "2023.2.Hs"
+LICENCES = {"geo": GEO_LICENCE, "msigdb": "CC-BY 4.0"}  # of the others: TCGA's
 COLUMNS = ["name", "what", "release", "size", "licence", "notebook"]
-SOURCES = [
-    ("geo:GSE85047", "283 primary neuroblastomas, GPL5175, INSS stage", "latest", "some 100 MB", GEO_LICENCE, "01"),
-    ("geo:GSE<number>", "any GEO series that has a series matrix", "latest", "by series", GEO_LICENCE, ""),
-    ("geo:GSE<number>-GPL<number>", "one platform of a series of several", "latest", "by series", GEO_LICENCE, ""),
+SOURCES = [  # without the licence, which goes by the prefix
+    ("geo:GSE85047", "283 primary neuroblastomas, GPL5175, INSS stage", "latest", "some 100 MB", "01"),
+    ("geo:GSE<number>", "any GEO series that has a series matrix", "latest", "by series", ""),
+    ("geo:GSE<number>-GPL<number>", "one platform of a series of several", "latest", "by series", ""),
+    ("gdc:TCGA-<project>", "one project, STAR, 60,660 genes", "GDC, current", "some 4 MB a sample", "02, 03"),
+    ("gdc:TCGA", "all projects, STAR, 60,660 genes", "GDC, current", "some 45 GB", "03"),
+    ("xena:GDC-PANCAN", "all projects, HTSeq FPKM-UQ, 60,483 genes", "GDC before 32", "some 3 GB", "03"),
+    ("xena:TCGA-<project>", "one project, HTSeq FPKM, 60,483 genes", "GDC before 32", "up to 300 MB", "02, 03"),
+    ("xena:TCGA-<project>.star_fpkm", "STAR, 60,660 genes; also .star_tpm, …", "GENCODE v36", "up to 400 MB", "02, 03"),
+    ("xena:TCGA-GBM-U133A", "539 glioblastoma arrays, 12,042 genes", "TCGA hub", "some 20 MB", "04"),
+    ("xena:TCGA-<project>-HiSeqV2", "one project, RSEM, 20,530 genes", "TCGA hub", "up to 100 MB", "05"),
+    ("xena:TOIL", "TCGA computed anew by Toil, 60,498 genes", "GENCODE v23", "some 2 GB", "02, 03"),
+    ("firehose:<cohort>", "BRCA, COAD, KIPAN, …: RSEM, 20,531 genes", "2016-01-28", "up to 200 MB", "05"),
+    ("msigdb:h.all", "50 hallmark gene sets", MSIGDB_RELEASE, "some 50 kB", "02b, 04b"),
+    ("msigdb:<collection>.v<release>", "such as msigdb:c2.cgp.v2023.2.Hs", "as named", "up to 10 MB", "02b, 04b"),
 ]
 
 
-class FetchError(CohortError):
-    """A download that did not work. The message names the address or file, and what to do."""
-
-
-class _Passing(Exception):
-    """A fault that the next attempt may not meet."""
-
-
 def list_sources() -> pd.DataFrame:
-    """What `fetch` can download: name, what, release, size, licence, and the notebook that uses it."""
-    return pd.DataFrame(SOURCES, columns=COLUMNS)
+    """What `fetch` can download: name, what, release, size, licence, and the notebook that uses it.
+
+    Sizes are of the download, and orders of magnitude: the archives do not state them in one place.
+    """
+    rows = [(*row[:4], LICENCES.get(row[0].partition(":")[0], TCGA_LICENCE), row[4]) for row in SOURCES]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def fetch(name: str) -> list[Path]:
@@ -57,9 +76,30 @@ def fetch(name: str) -> list[Path]:
     FetchError : unknown name, or a download that did not work
     """
     prefix = str(name).partition(":")[0]
-    if prefix not in FETCHERS:
+    if ":" not in str(name) or prefix not in FETCHERS:
         raise FetchError(f"no source '{name}' to fetch from ({nearest(name, list_sources()['name'])}).")
     return FETCHERS[prefix](name)
+
+
+def fetch_msigdb(name: str) -> list[Path]:
+    """The gene sets of ``msigdb:h.all`` (release `MSIGDB_RELEASE`) or, by release, ``msigdb:c2.cgp.v7.5.1``, as GMT."""
+    path = _gene_sets(name)
+    release = path.name.partition(".v")[2].removesuffix(".symbols.gmt")
+    return [download(f"{MSIGDB}/{release}/{path.name}", path, end=b"\n")]
+
+
+def cached_msigdb(name: str) -> Path:
+    """The GMT file that `fetch` has placed, verified; FetchError where there is none."""
+    return cached(name, _gene_sets(name))
+
+
+def _gene_sets(name: str) -> Path:
+    found = re.fullmatch(r"msigdb:([a-z]\w*(?:\.[a-z]\w*)+)(?:\.v([\d.]+(?:\.Hs)?))?", str(name))
+    if found is None:
+        raise FetchError(
+            f"'{name}' is no collection of MSigDB; expected a form like msigdb:h.all or msigdb:c2.cgp.v7.5.1."
+        )
+    return data_folder() / "msigdb" / f"{found[1]}.v{found[2] or MSIGDB_RELEASE}.symbols.gmt"
 
 
 def fetch_geo(name: str) -> list[Path]:
@@ -82,15 +122,7 @@ def fetch_geo(name: str) -> list[Path]:
 
 def cached_geo(name: str) -> Path:
     """The series matrix that `fetch` has placed, verified like its neighbours; FetchError where there is none."""
-    matrix = _geo_matrix(name)
-    if not matrix.is_file():
-        raise FetchError(
-            f"{name}: nothing is cached in {matrix.parent}; run `python -m gexlib fetch {name}` on a machine with "
-            f"network (GEXLIB_DATA says where it is kept, and that folder can be copied)."
-        )
-    for file in _checksums(matrix.parent):
-        _verify(matrix.with_name(file))
-    return matrix
+    return cached(name, _geo_matrix(name))
 
 
 def _geo_matrix(name: str) -> Path:
@@ -100,140 +132,15 @@ def _geo_matrix(name: str) -> Path:
     return data_folder() / "geo" / found[2] / f"{found[1]}_series_matrix.txt.gz"
 
 
-FETCHERS = {"geo": fetch_geo}
+def _of_module(module: str, function: str) -> Callable[[str], list[Path]]:
+    """A fetcher that lies in another module, which is imported at its first use."""
+    return lambda name: getattr(importlib.import_module(module), function)(name)
 
 
-def download(url: str, path: Path, end: bytes = b"") -> Path:
-    """Bring one address to one file, or verify the file that is there; the first time its checksum is recorded.
-
-    Until it is whole, ``<name>.part`` keeps what has arrived, and only the rest is asked for. A .gz is whole by its
-    own sum; another file where `end` stands within its last 256 bytes.
-
-    Raises
-    ------
-    FetchError : no network, no such file, a web page in place of data, a changed file, or a full disk
-    """
-    known = _checksums(path.parent).get(path.name, {}).get("sha256")
-    if not path.is_file():
-        _place(url, path, known, end)
-    elif damage := not known and _damage(path, end):
-        raise FetchError(f"{path}: {damage}; remove the file and fetch it again.")
-    if known:
-        _verify(path)
-    else:
-        entry = {"sha256": sha256_of(path), "bytes": path.stat().st_size, "address": url}
-        write_json(path.parent / CHECKSUMS, _checksums(path.parent) | {path.name: entry})
-    return path
-
-
-def _checksums(folder: Path) -> dict[str, dict]:
-    path = folder / CHECKSUMS
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-    except (ValueError, TypeError):
-        raise FetchError(f"{path} is not readable JSON; remove it, and the next fetch records the sums anew.") from None
-
-
-def _verify(path: Path) -> None:
-    known = _checksums(path.parent)[path.name]["sha256"]
-    if path.is_file() and (found := sha256_of(path)) != known:
-        raise FetchError(
-            f"{path} has changed since its download: its sha256 is {found}, {CHECKSUMS} records {known}; remove the "
-            f"file and fetch it again, or its entry from {CHECKSUMS} if the change is meant."
-        )
-
-
-def _place(url: str, path: Path, known: str | None, end: bytes) -> None:
-    """Let pooch place the file and compare its sum; the downloader is ours because pooch starts every one anew."""
-    import pooch
-
-    part = path.with_name(path.name + ".part")
-    pooch.get_logger().setLevel(logging.WARNING)
-    try:
-        pooch.retrieve(
-            url, known, path.name, path.parent, downloader=lambda _, to, __: os.replace(_arrive(url, part, end), to)
-        )
-    except FetchError:
-        raise
-    except ValueError as error:
-        raise FetchError(
-            f"{url} is no longer the file whose sha256 {known} is recorded ({error}); to accept the new one, remove "
-            f"the entry '{path.name}' from {path.parent / CHECKSUMS} and fetch again."
-        ) from None
-    except OSError as error:
-        raise FetchError(f"cannot write {path}: {error}; free the disk or set GEXLIB_DATA elsewhere.") from None
-
-
-def _arrive(url: str, part: Path, end: bytes) -> Path:
-    """Attempt after attempt until `part` is whole."""
-    reason = ""
-    for attempt in range(SETTINGS.tries):
-        time.sleep(SETTINGS.wait * 2 ** (attempt - 1) if attempt else 0)
-        try:
-            _transfer(url, part)
-            if not (damage := _damage(part, end)):
-                return part
-            part.unlink()
-            reason = f"it arrived, but {damage}"
-        except _Passing as error:
-            reason = str(error)
-    kept = f" ({part.name} keeps what arrived, and the same command goes on from there)" if part.exists() else ""
-    raise FetchError(f"{url}: {reason}; gave up after {SETTINGS.tries} attempts. Try again later{kept}.")
-
-
-def _transfer(url: str, part: Path) -> None:
-    """One attempt: add to `part` what it lacks."""
-    import requests
-    import urllib3
-
-    have = part.stat().st_size if part.exists() else 0
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    try:
-        with requests.get(url, headers=headers, stream=True, timeout=SETTINGS.timeout) as response:
-            _receive(response, url, part)
-    except (requests.Timeout, urllib3.exceptions.TimeoutError):
-        raise _Passing(f"the server sent nothing for {SETTINGS.timeout:g} s") from None
-    except urllib3.exceptions.HTTPError:
-        raise _Passing("the connection was cut") from None
-    except requests.RequestException as error:
-        raise _Passing(f"the server cannot be reached ({type(error).__name__}); is there a network?") from None
-
-
-def _receive(response, url: str, part: Path) -> None:
-    from tqdm import tqdm
-
-    status, answer = response.status_code, f"the server answers {response.status_code} ({response.reason})"
-    if status == 416:  # what was kept does not fit the server's file
-        part.unlink(missing_ok=True)
-    if status in (416, 429) or status >= 500:
-        raise _Passing(answer)
-    if status >= 400:
-        raise FetchError(f"{url}: {answer}; is the name right? `python -m gexlib fetch --list` shows the forms.")
-    chunks = response.raw.stream(SETTINGS.chunk, decode_content=False)  # the bytes as stored: a .gz stays one
-    first = next(chunks, b"")
-    if status == 200 and is_web_page(first):
-        raise FetchError(f"{url}: the server sent a web page in place of data; is the name right, and public?")
-    total = int(response.headers.get("Content-Length", 0)) or None
-    bar = tqdm(desc=part.stem, total=total, unit="B", unit_scale=True, disable=None, leave=False)
-    with open(part, "ab" if status == 206 else "wb") as stream, bar:
-        for chunk in itertools.chain([first], chunks):
-            bar.update(stream.write(chunk))
-
-
-def _damage(path: Path, end: bytes) -> str:
-    """What is wrong with a file that may have the right length and still be cut or mixed; empty where nothing is."""
-    last = b""
-    try:
-        with gzip.open(path) if ".gz" in path.suffixes else open(path, "rb") as stream:
-            while chunk := stream.read(1 << 20):
-                last = (last + chunk)[-256:]
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        return f"the gzip is damaged or cut ({error})"
-    if not last:
-        return "the file is empty"
-    return "" if end in last else f"the file is cut: it does not end in {end.decode()}"
-
-
-def is_web_page(start: bytes) -> bool:
-    """True where the first bytes of a file are those of an HTML page."""
-    return re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|\?xml)", start, re.IGNORECASE) is not None
+FETCHERS = {
+    "geo": fetch_geo,
+    "msigdb": fetch_msigdb,
+    "gdc": _of_module("gexlib.fetch_gdc", "fetch_gdc"),
+    "xena": _of_module("gexlib.sources.xena", "fetch_xena"),
+    "firehose": _of_module("gexlib.sources.firehose", "fetch_firehose"),
+}

@@ -198,8 +198,8 @@ def test_an_unknown_name_is_told_the_nearest_or_all_prefixes(name):
 
 
 def test_an_unknown_prefix_names_those_there_are():
-    with pytest.raises(CohortError, match="no source 'gdc:'; expected simulated:KIND, real:NAME, geo:ACCESSION"):
-        load_cohort("gdc:TCGA-BRCA")
+    with pytest.raises(CohortError, match="no source 'ega:'; expected simulated:KIND, real:NAME, geo:ACCESSION"):
+        load_cohort("ega:EGAD00001000001")
 
 
 def test_an_address_is_to_be_downloaded_first():

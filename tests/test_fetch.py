@@ -175,7 +175,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(server, folder, mon
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fetch.os, "replace", full)
+    monkeypatch.setattr("gexlib.download.os.replace", full)
     with pytest.raises(fetch.FetchError, match="No space left on device; free the disk or set GEXLIB_DATA"):
         fetch.fetch(NAME)
     assert names(folder) <= {"GSE85047_series_matrix.txt.gz.part"}

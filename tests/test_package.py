@@ -30,7 +30,7 @@ def lines_of_code(path):
 
 
 def test_the_package_stays_small():
-    assert sum(map(lines_of_code, SOURCES)) < 8000  # five studies, their sources and simulators; code, without docstrings and comments
+    assert sum(map(lines_of_code, SOURCES)) < 9000  # five studies, their sources, simulators and archives; no docstrings, no comments
 
 
 def test_nothing_imports_the_runner_or_the_command_line():

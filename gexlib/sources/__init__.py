@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import anndata
@@ -13,13 +14,17 @@ from gexlib.cohort import CohortError, nearest
 from gexlib.sources.real import prepared
 from gexlib.sources.simulated import DEFAULT_SIZES
 
-PREFIXES = ("geo", "real", "simulated")
+PREFIXES = ("firehose", "gdc", "geo", "real", "simulated", "xena")
 PREFIX = re.compile(r"(\w{2,}):.*", re.DOTALL)  # two letters or more: C:\data is a drive
 SETTINGS = re.compile(r"(.+?)((?:,[a-z_]+=[^,]*)*)", re.DOTALL)
 ACCESSION = re.compile(r"G(SE|DS)\d+", re.IGNORECASE)
 GEO_FILE = re.compile(r".*(_series_matrix\.txt|_family\..*|\.soft)(\.gz)?", re.IGNORECASE)
+FIREHOSE = b"Hybridization REF\t"
 COHORT_FILE = re.compile(r".*\.(h5ad|(tsv|csv|txt|parquet|soft)(\.gz)?)", re.IGNORECASE)
-FORMS = "expected simulated:KIND, real:NAME, geo:ACCESSION or the path of an .h5ad, matrix, series matrix or SOFT file"
+FORMS = (
+    "expected simulated:KIND, real:NAME, geo:ACCESSION, gdc:PROJECT, xena:DATASET, firehose:COHORT or the path of an "
+    ".h5ad, matrix, series matrix, SOFT or Firehose file"
+)
 
 
 def load_cohort(name: str, samples: str | None = None, **options) -> anndata.AnnData:
@@ -27,9 +32,10 @@ def load_cohort(name: str, samples: str | None = None, **options) -> anndata.Ann
 
     Parameters
     ----------
-    name : ``simulated:neuroblastoma``, ``real:NAME`` (a prepared file under GEXLIB_REAL_DATA), ``geo:GSE85047``, or a
-        path: ``.h5ad``, a matrix (``.tsv``, ``.csv``, ``.txt``, ``.parquet``, text gzipped or not), a GEO series matrix
-        or SOFT file. Options may follow after commas, as in ``counts.tsv.gz,transform=log2,unit=counts``
+    name : ``simulated:neuroblastoma``, ``real:NAME`` (a prepared file under GEXLIB_REAL_DATA), ``geo:GSE85047``,
+        ``gdc:TCGA-BRCA``, ``xena:TCGA-BRCA``, ``firehose:KIPAN``, or a path: ``.h5ad``, a matrix (``.tsv``, ``.csv``,
+        ``.txt``, ``.parquet``, text gzipped or not), a GEO series matrix or SOFT file, a Firehose file. Options may
+        follow after commas, as in ``counts.tsv.gz,transform=log2,unit=counts``
     samples : path of the samples table of a matrix file
     options : what `load` of the source's module takes, such as ``transform="log2"`` or ``unit="TPM"``
 
@@ -64,8 +70,7 @@ def _source_of(name: str) -> tuple[str, str, dict[str, str]]:
     place, settings = (name, {}) if not name or Path(name).exists() else split_settings(name)
     path, prefix = Path(place).expanduser(), PREFIX.fullmatch(place)
     if path.is_file():
-        source = "h5ad" if path.suffix.lower() == ".h5ad" else "geo" if GEO_FILE.fullmatch(path.name) else "matrix"
-        return source, str(path), settings
+        return _source_of_file(path), str(path), settings
     if prefix and prefix[1] in PREFIXES:
         return ("simulated", name, {}) if prefix[1] == "simulated" else (prefix[1], place, settings)
     if ACCESSION.fullmatch(place):
@@ -82,3 +87,17 @@ def _source_of(name: str) -> tuple[str, str, dict[str, str]]:
         raise CohortError(f"{name}: no such file in '{path.parent}' ({nearest(path.name, files)}); check the path.")
     known = [*(f"simulated:{kind}" for kind in DEFAULT_SIZES), *(f"real:{file}" for file in prepared()), *files]
     raise CohortError(f"{name}: no cohort of this name ({nearest(name, known)}); {FORMS}.")
+
+
+def _source_of_file(path: Path) -> str:
+    """The module that opens a file: by its name, and Firehose's by their first words, whatever their name."""
+    if path.suffix.lower() == ".h5ad":
+        return "h5ad"
+    if GEO_FILE.fullmatch(path.name):
+        return "geo"
+    from gexlib.sources.wide import opened
+
+    with suppress(CohortError), opened(path) as stream:  # the matrix module says what is wrong with it
+        if stream.read(len(FIREHOSE)) == FIREHOSE:
+            return "firehose"
+    return "matrix"
