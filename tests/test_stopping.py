@@ -1,4 +1,4 @@
-"""Which epoch is scored: the published choice promises, the corrected one does not, and neither sees what it must not."""
+"""Which epoch is scored: the published choice promises, the corrected one does not and sees no test label."""
 
 import numpy as np
 import pandas as pd
