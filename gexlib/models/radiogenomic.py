@@ -378,7 +378,9 @@ def _prepared(x, y, fit: Fit, epochs: int, batch: int, balanced: bool, classes: 
         "order": order,
         "keys": keys,
         "dropout": np.float32(settings.dropout),
-        "rate": np.float32(settings.learning_rate or LEARNING_RATES[settings.optimizer]),
+        "rate": np.float32(
+            LEARNING_RATES[settings.optimizer] if settings.learning_rate is None else settings.learning_rate
+        ),
         "scaling": (mean, scale),
     }
 
