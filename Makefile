@@ -23,6 +23,7 @@ bench: $(INSTALLED)  ## our speeds beside those of other programs (benchmarks/RE
 	$(BIN)/python benchmarks/cnn_epoch.py && $(BIN)/python benchmarks/saliency.py
 	$(BIN)/python benchmarks/genexnet_step.py --vision && $(BIN)/python benchmarks/radiogenomic_population.py
 	$(BIN)/python benchmarks/gene_masking.py && $(BIN)/python benchmarks/gsea_per_patient.py
+	$(BIN)/python benchmarks/sweep_overhead.py
 
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

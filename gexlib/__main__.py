@@ -1,4 +1,4 @@
-"""`python -m gexlib`: doctor, run, claims, fetch, example. Each loads only what it needs, when it is called."""
+"""`python -m gexlib`: doctor, run, sweep, collect, claims, fetch, example. Each loads only what it needs."""
 
 from __future__ import annotations
 
@@ -25,6 +25,24 @@ def run(args: argparse.Namespace) -> int:
         run(args.number, args.profile, args.out, given=args.given, cohort=args.cohort, samples=args.samples)
     except RunFailed as failure:
         return complain(failure, 1)
+    return 0
+
+
+def sweep(args: argparse.Namespace) -> int:
+    """Run one notebook under many parameters."""
+    from gexlib.sweep import sweep
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    table = sweep(args.file, args.out, args.jobs, args.executor, args.dry_run, args.retry_failed)
+    return 0 if args.dry_run or (table["state"] == "done").all() else 1
+
+
+def collect(args: argparse.Namespace) -> int:
+    """Gather a sweep into a table and a figure."""
+    from gexlib.sweep import collect
+
+    table = collect(args.folder, args.metric)
+    print(f"{len(table):,} rows of {table['run'].nunique()} runs in collected.parquet, drawn in collected.png")
     return 0
 
 
@@ -75,6 +93,18 @@ def make_parser() -> argparse.ArgumentParser:
     runner.add_argument("--cohort", metavar="NAME", help="any name or file that load_cohort opens")
     runner.add_argument("--samples", metavar="FILE", help="the samples table of a cohort that is a matrix file")
     runner.add_argument("--out", metavar="DIR", help="the target folder (default: one below runs/NUMBER)")
+    sweeper = add("sweep", sweep, "run one notebook under many parameters; a killed sweep goes on where it was")
+    sweeper.add_argument("file", metavar="FILE", help="a sweep file, such as those in sweeps/")
+    sweeper.add_argument("--out", metavar="DIR", help="its folder (default: runs/sweeps/NAME OF THE FILE)")
+    sweeper.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: what the machine holds)")
+    sweeper.add_argument("--executor", default="local", metavar="NAME", help="local or slurm (default: %(default)s)")
+    sweeper.add_argument("--dry-run", action="store_true", help="only show every run, and where it stands")
+    sweeper.add_argument("--retry-failed", action="store_true", help="also run again what failed by itself")
+    collector = add("collect", collect, "gather a sweep into one tidy parquet and one figure")
+    collector.add_argument("folder", metavar="DIR")
+    collector.add_argument(
+        "--metric", metavar="NAME", help="the metric to draw (default: macro AUC where there is one)"
+    )
     add("claims", claims, "print the ledger: each paper's claims, our numbers, the verdicts")
     fetcher = add("fetch", fetch, "download a public cohort and verify its checksum")
     fetcher.add_argument("name", nargs="?", metavar="NAME", help="such as geo:GSE85047")

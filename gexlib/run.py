@@ -35,6 +35,7 @@ from gexlib.files import home, reported_versions, sha256_of, write_json, write_t
 
 OWN_CELL = "tiny"  # the profile that is the notebook's own parameters cell
 CHOOSES_COHORT = ("cohort", "samples")
+WITHOUT_RESULTS = ("00", "07")  # notebooks that are no study: the check of the machine, the reading of a sweep
 
 
 class RunFailed(RuntimeError):
@@ -327,7 +328,7 @@ def _finish(plan: Plan, attempt: Path, started: datetime) -> None:
     content = nbformat.read(attempt / plan.notebook.name, as_version=4)
     if content.metadata.papermill.exception or not content.metadata.papermill.end_time:
         raise RunFailed("it left by SystemExit before its last cell.")
-    if plan.number != "00" and not (attempt / "results.json").is_file():
+    if plan.number not in WITHOUT_RESULTS and not (attempt / "results.json").is_file():
         raise RunFailed("it ran to its end but wrote no results.json; its last section has to write the results.")
     _write_notebook(content, attempt / plan.notebook.name)
     done = {
