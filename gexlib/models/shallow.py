@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from gexlib.evaluate import class_aucs, mean_fold_auc, predictions
+from gexlib.evaluate import class_aucs, predictions
 from gexlib.models.radiogenomic import probabilities_of
 from gexlib.splits import at_most, grouped_folds
 
@@ -91,18 +91,3 @@ def nested_recipe(model: Pipeline, grid: Mapping[str, list], inner_folds: int = 
         return best(x, y, patients, seed)
 
     return fit
-
-
-def chosen_on_the_test_folds(
-    model: Pipeline, grid: Mapping[str, list], x, y, patients, parts, seed: int = 0
-) -> tuple[np.ndarray, dict[str, object]]:
-    """As published: every point of the grid on the same folds, and the one with the best mean test AUC is reported.
-
-    Returns
-    -------
-    predictions as `evaluate.predictions` gives them, (1, samples, classes), and the point chosen
-    """
-    parts, settings = list(parts), list(ParameterGrid(grid))
-    said = [predictions(fixed_recipe(model, setting), x, y, patients, parts, seed) for setting in settings]
-    best = int(np.argmax([mean_fold_auc(y, guess, parts) for guess in said]))
-    return said[best], settings[best]
