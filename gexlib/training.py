@@ -24,6 +24,7 @@ from gexlib.splits import inner_split
 
 THREADS = 2  # results repeat to the bit at one thread count and differ between two
 MANY_WEIGHTS = 40  # arrays of weights; to compile a step of each takes TensorFlow as long as all else
+STARTS_KEPT = 2**26  # bytes of first weights that a trainer keeps for seeds that come again
 OPTIMIZERS = ("Adam", "Adagrad", "RMSprop")
 LOWEST_RATE = 1e-5  # of a learning rate that is halved
 
@@ -91,6 +92,7 @@ class Trainer:
         self._vector = _weight_vector(self.model)
         self.optimizer.build(self.model.trainable_variables if self._vector is None else [self._vector])
         self._optimizer_start = [keras.ops.convert_to_numpy(v) for v in self.optimizer.variables]
+        self._starts: dict[int, list[np.ndarray]] = {}
         self._advance = self._compile()
 
     def _compile(self) -> Callable:
@@ -153,12 +155,21 @@ class Trainer:
         with _quiet_start():  # on the jax backend the seeding loads TensorFlow
             keras.utils.set_random_seed(seed)
         if start is None:
-            for variable, fresh in zip(self.model.variables, self.build().variables, strict=True):
+            for variable, fresh in zip(self.model.variables, self._fresh_values(seed), strict=True):
                 variable.assign(fresh)
         else:
             self.model.set_weights(start)
         for variable, start in zip(self.optimizer.variables, self._optimizer_start, strict=True):
             variable.assign(start)
+
+    def _fresh_values(self, seed: int) -> list[np.ndarray]:
+        """What training with a seed starts from; kept while it is small, since building a network takes long."""
+        if seed in self._starts:
+            return self._starts[seed]
+        fresh = [keras.ops.convert_to_numpy(variable) for variable in self.build().variables]
+        if sum(values.nbytes for values in fresh) * (len(self._starts) + 1) <= STARTS_KEPT:
+            self._starts[seed] = fresh
+        return fresh
 
     def _padded(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         short = max(self.rows - len(x), 0)
