@@ -14,6 +14,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 from sklearn.ensemble import RandomForestClassifier
 
 from gexlib import evaluate, splits
@@ -66,7 +67,7 @@ TASKS = {
     ),
     "types_simulated": Task("02", "simulated:pancancer", "cohort", "1D-CNN", 'tissue == "tumour"'),
     "types_mirna": Task(
-        "02", "real:tcga_mirna_pancan", "cohort", "1D-CNN", 'sample_type == "Tumour"', sizes=(4, 8, 16, 32)
+        "02", "real:tcga_mirna_pancan", "cohort", "1D-CNN", 'sample_type == "Tumour"', sizes=(4, 8, 16, 32), draws=3
     ),
     "types_mrna": Task("02", "real:tcga15_mrna", "cohort", "1D-CNN", 'sample_type == "Tumour"', sizes=(4, 8, 16)),
     "sites_simulated": Task("03", "simulated:sites", "cohort", "GeneXNet", 'tissue == "tumour"', folds=3),
@@ -84,6 +85,55 @@ TASKS = {
         "05", "real:tcga_brca", "er", "DeepNet", 'er in ["positive", "negative"]', folds=10, sizes=(8, 16, 32, 64, 128)
     ),
 }  # fmt: skip
+
+NAMES = {
+    "stage_simulated": "01 stage, simulated", "stage": "01 stage, neuroblastoma",
+    "types_simulated": "02 33 types, simulated", "types_mirna": "02 32 types, miRNA", "types_mrna": "02 15 types, mRNA",
+    "sites_simulated": "03 types of eight sites, simulated",
+    **{f"trait_{trait.name}": f"04 {trait.name}, simulated" for trait in TRAITS.values()},
+    "gbm_subtype": "04 subtype, glioblastoma, other patients", "vital_simulated": "05 vital status, simulated",
+    "vital_kipan": "05 vital status, kidney miRNA", "vital_breast": "05 vital status, breast",
+    "er_breast": "05 ER status, breast",
+}  # fmt: skip
+
+EXPLANATIONS = {  # words in the name of a method -> the kind that notebook 06 compares; the first that fits
+    "Gene-CAM × guided": "guided Gene-CAM", "Gene-CAM": "Gene-CAM", "× input": "gradient × input",
+    "integrated": "integrated gradients", "guided": "guided gradient", "gradient": "plain gradient",
+    "activation": "activation maximisation", "masked genes": "masking of single genes",
+    "true rule": "masking, true rule",
+    "masking": "masking of sets", "statistic": "univariate test", "correlation with": "univariate test",
+    "t-test": "frequency of selection by t-test", "LASSO": "frequency of selection by LASSO",
+    "coefficient": "linear coefficients", "mean of the set": "mean of the set's genes",
+}  # fmt: skip
+
+FAULTS = {  # words in the name of a fault -> its kind
+    "best epoch": "score at the best epoch of the test fold", "saw the target": "pretraining that saw the test samples",
+    "scaling": "scaling before the split", "in-sample": "masking of training patients",
+    "no majority": "accuracy beside no majority baseline", "micro AUC": "micro AUC read against 0.5",
+    "one small split": "one small split, no interval", "relatives": "one patient on both sides",
+    "normal tissue": "normals among the patients", "50 genes": "genes chosen on all samples (shuffled labels)",
+    "protocol of": "filter on all samples, no inner stop", "subsampling": "pooling that drops half of the genes",
+}  # fmt: skip
+
+
+def kind_of(name: str, kinds: Mapping[str, str]) -> str:
+    """The kind of a method or a fault, by the first words of `kinds` that its name holds; else the name."""
+    return next((kind for words, kind in kinds.items() if words in name), name)
+
+
+def faults_of(content: Mapping) -> pd.DataFrame:
+    """The faults that one results.json holds, with study, cohort and kind; the published pooling of 02 among them."""
+    rows, faults = pd.DataFrame(content["rows"]), list(content["faults"])
+    of = rows[(rows.part == "tumours") & (rows.protocol == "as_published") & (rows.metric == "accuracy")]
+    of = of.set_index("model")
+    if "1D-CNN, subsampled" in of.index:
+        better, worse = of.loc["1D-CNN"], of.loc["1D-CNN, subsampled", "value"]
+        numbers = {"as_published": worse, "corrected": better.value} | dict(better[["low", "high", "n"]])
+        faults.append({"fault": "subsampling pool", "metric": "accuracy"} | numbers)
+    name = "simulated" if content["cohort"]["simulated"] else content["cohort"]["name"].split(",")[0]
+    table = pd.DataFrame(faults, columns=["fault", "metric", "as_published", "corrected", "low", "high", "n"])
+    table = table.assign(study=content["notebook"], cohort=name.removeprefix("real:"))
+    return table.assign(kind=[kind_of(fault, FAULTS) for fault in table["fault"]])
 
 
 def open_task(task: Task) -> SimpleNamespace:
@@ -176,9 +226,8 @@ def _genexnet(data) -> Callable:
     from gexlib.models.genexnet import genexnet
     from gexlib.training import BatchTrainer, steps_recipe
 
-    build = partial(
-        genexnet, data.X.shape[1], len(data.classes), theta_d=0.05, theta_r=0.2, theta_k=8, transitions=1, momentum=0.9
-    )
+    plan = dict(theta_d=0.05, theta_r=0.2, theta_k=8, transitions=(True, False, False, False), momentum=0.9)
+    build = partial(genexnet, data.X.shape[1], len(data.classes), **plan)
     trainer = BatchTrainer(build, 3e-3, rows=len(data.y), batch=64)
     return _folded(steps_recipe(trainer, 300, scale=True, halve_after=50))
 

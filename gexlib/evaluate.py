@@ -243,12 +243,12 @@ def class_rates(classes: list[str]) -> Callable:
     return statistics
 
 
-def average_precision_of(classes: list[str]) -> Callable:
+def mean_precision_of(classes: list[str]) -> Callable:
     """A `statistics` for `with_intervals`: the mean of the classes' precisions, over those that are called at all."""
 
     def statistics(y, probabilities, weights):
         rates = class_rates(classes)(y, probabilities, weights)
-        return {"average precision": _mean_of_known(np.stack([rates[f"precision {c}"] for c in classes], axis=1))}
+        return {"mean precision": _mean_of_known(np.stack([rates[f"precision {c}"] for c in classes], axis=1))}
 
     return statistics
 

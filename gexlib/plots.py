@@ -122,6 +122,31 @@ def intervals(table: pd.DataFrame, title: str, xlabel: str, ax: plt.Axes | None 
     return ax
 
 
+def differences(table: pd.DataFrame, title: str, ax: plt.Axes) -> plt.Axes:
+    """Differences with 95 % intervals, one row each from the bottom; hollow where `simulated`; a line at zero."""
+    rows, real = np.arange(len(table)), ~table["simulated"].to_numpy(bool)
+    ax.axvline(0, color="0.6", lw=1)
+    ax.hlines(rows, table["low"], table["high"], color=PALETTE[0], lw=1.6)
+    ax.plot(table["value"][real], rows[real], "o", color=PALETTE[0], ms=5)
+    ax.plot(table["value"][~real], rows[~real], "o", mfc="white", mec=PALETTE[0], ms=5)
+    ax.set(yticks=rows, yticklabels=table.index, title=title)
+    return ax
+
+
+def by_size(table: pd.DataFrame, title: str, ax: plt.Axes) -> plt.Axes:
+    """A metric by training samples of each class, a line with its 95 % band a family; columns size, model, family."""
+    colours = {"network": PALETTE[3], "linear": PALETTE[0], "trees": PALETTE[2]}
+    for (family, model), points in table.groupby(["family", "model"], sort=False):
+        points, label = points.sort_values("size"), model if family != "network" else "the paper's network"
+        ax.plot(points["size"], points["value"], "o-", color=colours[family], ms=4, label=label)
+        ax.fill_between(points["size"], points["low"], points["high"], color=colours[family], alpha=0.15, lw=0)
+    sizes = sorted(table["size"].unique())
+    ax.set(xscale="log", xlabel="training patients of each class", title=title)
+    ax.set_xticks(sizes, [str(size) for size in sizes])
+    ax.minorticks_off()
+    return ax
+
+
 def shares(counts: pd.DataFrame, title: str, ax: plt.Axes | None = None) -> plt.Axes:
     """Where the samples of each row went, for many classes: shares of the row as colour; a cell of nothing is white.
 
@@ -131,10 +156,21 @@ def shares(counts: pd.DataFrame, title: str, ax: plt.Axes | None = None) -> plt.
     ax = ax or plt.subplots(figsize=(0.22 * columns + 1.8, 0.2 * rows + 1.4))[1]
     share = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
     label = {"label": "share of the row", "shrink": 0.7}
-    sns.heatmap(share.where(counts > 0), cmap="viridis_r", vmin=0, vmax=1, ax=ax, cbar_kws=label, linewidths=0.2,
+    sns.heatmap(share.where(counts > 0), cmap="flare", vmin=0, vmax=1, ax=ax, cbar_kws=label, linewidths=0.2,
                 linecolor="0.93", xticklabels=True, yticklabels=True)  # fmt: skip
     ax.set(xlabel=counts.columns.name or "predicted", ylabel=counts.index.name or "true", title=title)
     ax.tick_params(labelsize=7, length=0)
+    return ax
+
+
+def labelled_points(at: np.ndarray, y: np.ndarray, classes: list[str], ax: plt.Axes) -> plt.Axes:
+    """Samples in a plane, (samples, 2), coloured by class and named at each class's median; other classes are grey."""
+    colours = sns.color_palette("husl", len(classes))
+    ax.scatter(*at[y >= len(classes)].T, color="0.8", s=5, lw=0)
+    for k in np.unique(y[y < len(classes)]):
+        ax.scatter(*at[y == k].T, color=colours[k], s=6, lw=0)
+        ax.annotate(classes[k], np.median(at[y == k], axis=0), fontsize=6.5, ha="center", va="center",
+                    bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.65})  # fmt: skip
     return ax
 
 

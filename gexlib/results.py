@@ -31,8 +31,7 @@ def parameters_of(namespace: Mapping[str, object]) -> dict[str, object]:
 class Record:
     """Collects what one run of one notebook finds and writes ``results.json`` and ``figures/`` beside it.
 
-    The folder is the environment variable GEXLIB_OUT (the strict runner sets it), else ``runs/<notebook>/notebook`` of
-    the repository.
+    The folder is that of `run_folder`.
 
     Parameters
     ----------
@@ -44,7 +43,7 @@ class Record:
     def __init__(self, notebook: str, cohort: anndata.AnnData, parameters: Mapping[str, object]):
         self.notebook, self.simulated = notebook, bool(cohort.uns["simulated"])
         self.cohort = re.split(r"[\\/]", str(cohort.uns["cohort"]))[-1]  # of a path the file's name says enough
-        self.folder = Path(os.environ.get("GEXLIB_OUT") or home() / "runs" / notebook / "notebook")
+        self.folder = run_folder(notebook)
         provenance = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in cohort.uns["provenance"].items()}
         self.content = {
             "schema": 1,
@@ -167,19 +166,8 @@ class Record:
         self.content["timings"][what] = round(time.perf_counter() - start, 2)
 
     def figure(self, figure, name: str, caption: str, numbers: object) -> None:
-        """Save a matplotlib figure as PNG, and the numbers it draws, with its caption, as JSON beside it.
-
-        Titles too long for their axes are broken into lines.
-        """
-        for ax in figure.axes:
-            inches = ax.get_position().width * figure.get_figwidth()
-            ax.set_title(textwrap.fill(ax.get_title(loc="left"), max(20, int(12 * inches))), loc="left")
-        folder = self.folder / "figures"
-        with written_whole(folder / f"{name}.png") as temporary:
-            figure.savefig(temporary, format="png")
-        numbers = json.loads(numbers.to_json(orient="records")) if hasattr(numbers, "to_json") else numbers
-        content = {"caption": caption, "cohort": self.cohort, "simulated": self.simulated, "numbers": numbers}
-        write_json(folder / f"{name}.json", _rounded(content))
+        """Save a figure of this run, as `save_figure` does."""
+        save_figure(figure, self.folder, name, caption, numbers, self.cohort, self.simulated)
 
     def table(self, **where: str) -> pd.DataFrame:
         """Rows that match `where`, models x metrics, each cell ``value [low, high]``."""
@@ -214,6 +202,29 @@ class Record:
         check_results(content)
         write_json(self.folder / "results.json", content)
         return self.folder / "results.json"
+
+
+def run_folder(notebook: str) -> Path:
+    """Where a notebook writes: GEXLIB_OUT, which the strict runner sets, else ``runs/<notebook>/notebook``."""
+    return Path(os.environ.get("GEXLIB_OUT") or home() / "runs" / notebook / "notebook")
+
+
+def save_figure(
+    figure, folder: Path, name: str, caption: str, numbers: object, cohort: str, simulated: bool = False
+) -> None:
+    """Save a matplotlib figure as PNG, and the numbers it draws, with its caption, as JSON beside it.
+
+    Titles too long for their axes are broken into lines; those that have lines keep them.
+    """
+    for ax in figure.axes:
+        title, inches = ax.get_title(loc="left"), ax.get_position().width * figure.get_figwidth()
+        wide = max(20, int(12 * inches))
+        ax.set_title("\n".join(textwrap.fill(line, wide) for line in title.split("\n")), loc="left")
+    with written_whole(folder / "figures" / f"{name}.png") as temporary:
+        figure.savefig(temporary, format="png")
+    numbers = json.loads(numbers.to_json(orient="records")) if hasattr(numbers, "to_json") else numbers
+    content = {"caption": caption, "cohort": cohort, "simulated": simulated, "numbers": numbers}
+    write_json(folder / "figures" / f"{name}.json", _rounded(content))
 
 
 def check_results(content: dict) -> dict:

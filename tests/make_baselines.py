@@ -8,7 +8,6 @@ runner as results/NN/NAME.json and figures/<notebook>/NAME/, such as `keep runs/
 neuroblastoma_seqc`.
 """
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -39,11 +38,14 @@ def keep_outputs(source: Path, executed: Path) -> None:
 
 
 def keep_results(run: Path, name: str) -> None:
-    """Copy results.json and the pictures of one run; those of other runs stay."""
-    number, stem = json.loads((run / "results.json").read_text())["notebook"], next(run.glob("*.ipynb")).stem
-    target = home() / "results" / number / f"{name}.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run / "results.json", target)
+    """Copy results.json, where there is one, and the pictures of one run; those of other runs stay."""
+    stem = next(run.glob("*.ipynb")).stem
+    if (run / "results.json").exists():
+        target = home() / "results" / stem.split("_")[0] / f"{name}.json"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run / "results.json", target)
+    if not (run / "figures").exists():
+        return
     pictures = home() / "figures" / stem / ("" if name == "tiny" else name)
     pictures.mkdir(parents=True, exist_ok=True)
     for old in [*pictures.glob("*.png"), *pictures.glob("*.json")]:
@@ -58,8 +60,7 @@ def main(arguments: list[str]) -> None:
     for number, path in notebooks().items():
         run = execute(make_plan(number))
         keep_outputs(path, run / path.name)
-        if (run / "results.json").exists():
-            keep_results(run, "tiny")
+        keep_results(run, "tiny")
 
 
 if __name__ == "__main__":

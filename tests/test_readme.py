@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from make_readme import with_front_table
 
+from gexlib.claims.ledger import settled
 from gexlib.files import home
 
 README = (home() / "README.md").read_text(encoding="utf-8")
@@ -86,3 +88,28 @@ def test_every_command_of_the_readme_exists():
     makefile = (home() / "Makefile").read_text(encoding="utf-8")
     for target in ("run", "test", "test-system", "bench", "lab", "baselines"):
         assert f"make {target}" in README and f"\n{target}:" in makefile
+
+
+def test_the_front_table_is_drawn_from_the_committed_ledger():
+    assert with_front_table(README) == README, "run `python tests/make_readme.py`"
+
+
+def test_a_stale_front_table_is_noticed():
+    table = settled()
+    holding = (table.verdict == "holds").sum()
+    stale = README.replace(f"| all five | {len(table)} | {holding} |", f"| all five | {len(table)} | {holding + 1} |")
+    assert stale != README and with_front_table(stale) == README
+
+
+def test_marks_that_are_gone_are_missed():
+    with pytest.raises(ValueError, match="expected the marks"):
+        with_front_table("no marks")
+
+
+def test_a_claim_about_patients_is_settled_on_real_ones_alone():
+    table = settled()
+    assert set(table.verdict) <= {"holds", "fails", "divided", "open"}
+    assert (table.by[table.verdict == "open"] == "nothing").all() and (
+        table.by[table.verdict != "open"] != "nothing"
+    ).all()
+    assert (table.by[table.verdict == "divided"] == "real cohorts").all()

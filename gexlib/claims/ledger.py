@@ -14,17 +14,23 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 from gexlib.cohort import nearest
 from gexlib.files import home
 
 WIDEST_INTERVAL = 0.3  # a wider one neither reproduces nor refutes; an accuracy of 56 patients has 0.26
+VERDICTS = ["holds", "fails", "divided", "open"]  # of a claim over all that was measured
 
 
 @cache
 def _claims_file(notebook: str) -> dict:
     return yaml.safe_load(Path(__file__).with_name(f"{notebook[:2]}.yaml").read_text(encoding="utf-8"))
+
+
+def _files() -> list[dict]:
+    return [_claims_file(path.stem) for path in sorted(Path(__file__).parent.glob("*.yaml"))]
 
 
 def load_claims(notebook: str) -> list[dict]:
@@ -88,13 +94,69 @@ def collect() -> list[tuple[str, dict]]:
     return [(str(path.relative_to(root)), json.loads(path.read_text(encoding="utf-8"))) for path in files]
 
 
+def settled() -> pd.DataFrame:
+    """Every claim of the papers with one verdict over all committed results.
+
+    A claim about patients is settled on real cohorts alone; one about method on them or, where none judged it, on
+    simulated ones. What holds in one cohort and fails in another is *divided*; what nothing judged is *open*.
+
+    Returns
+    -------
+    DataFrame, index id, columns paper, section, claim, published, verdict (holds, fails, divided or open), by
+    (arithmetic, real cohorts, simulated cohorts or nothing) and measured, the measurements in words
+    """
+    judged = [c for where, content in collect() if where.startswith("results") for c in content["claims"]]
+    rows = []
+    for paper, claim in ((file["paper"], claim) for file in _files() for claim in file["claims"]):
+        found = [c for c in judged if c["id"] == claim["id"]]
+        by, said = _strongest([c for c in found if c["verdict"] != "cannot be judged"])
+        holds = {c["holds"] for c in said}
+        verdict = "open" if not holds else "divided" if len(holds) > 1 else "holds" if holds.pop() else "fails"
+        rows.append({
+            "id": claim["id"], "paper": paper, "section": claim["section"], "claim": claim["claim"],
+            "published": str(claim["published"]), "verdict": verdict, "by": by,
+            "measured": "; ".join(dict.fromkeys(_in_words(c) for c in said)),
+        })  # fmt: skip
+    return pd.DataFrame(rows).set_index("id")
+
+
+def _strongest(said: list[dict]) -> tuple[str, list[dict]]:
+    """The measurements that count: arithmetic before real cohorts before simulated ones."""
+    for by, wanted in (
+        ("arithmetic", lambda c: c["verdict"] == "arithmetic"),
+        ("real cohorts", lambda c: not c["simulated"]),
+        ("simulated cohorts", lambda c: True),
+    ):
+        if chosen := [c for c in said if wanted(c)]:
+            return by, chosen
+    return "nothing", []
+
+
+def _in_words(judged: Mapping[str, object]) -> str:
+    from gexlib.results import number_with_interval
+
+    return " ".join(filter(None, (number_with_interval(judged), f"({judged['cohort']})")))
+
+
+def front_table() -> str:
+    """The README's table, in Markdown: of each paper's claims, how many hold, fail, are divided or open."""
+    table = settled()
+    counts = pd.crosstab(table["paper"], table["verdict"]).reindex(columns=VERDICTS, fill_value=0)
+    counts = counts.loc[table["paper"].unique()]
+    counts.loc["all five"] = counts.sum()
+    lines = ["| paper | claims | " + " | ".join(VERDICTS) + " |", "| --- " * (len(VERDICTS) + 2) + "|"]
+    for paper, row in counts.iterrows():
+        lines.append(f"| {paper} | {row.sum()} | " + " | ".join(map(str, row)) + " |")
+    return "\n".join(lines)
+
+
 def print_ledger() -> None:
     """Print, claim by claim, the paper's value and every measurement of ours with its verdict and one line why."""
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
     collected = collect()
-    for notebook in sorted(path.stem for path in Path(__file__).parent.glob("*.yaml")):
-        print(f"{notebook}  {_claims_file(notebook)['paper']}")
-        for claim in _claims_file(notebook)["claims"]:
+    for file in _files():
+        print(f"{file['claims'][0]['id'].split('.')[0]}  {file['paper']}")
+        for claim in file["claims"]:
             print(f"\n{claim['id']}  {textwrap.fill(claim['claim'], width, subsequent_indent='      ')}")
             print(f"      paper: {claim['published']}  ({claim['section']})")
             for line, where in _measurements(claim["id"], collected).items():
