@@ -184,17 +184,18 @@ def compare(task: Task, seed: int = 7) -> dict:
 
 def _measure(record: Record, task: Task, data, models: Mapping, parts: list, part: str, seed: int) -> None:
     said = {}
-    for name, (family, predict) in models.items():
+    for name, (_, predict) in models.items():
         with record.timed(f"{name}, {part}"):
             said[name] = predict(data.X, data.y, data.patients, parts, seed)
-        for statistics in (evaluate.macro_auc, evaluate.accuracy_scores):
-            record.score(name, data.y, said[name], data.patients, part=part, family=family, statistics=statistics)
-            if name == task.network:
-                continue
-            both = data.y, said[task.network], said[name], data.patients, statistics, seed
-            for metric, row in evaluate.paired_difference(*both).dropna().iterrows():
-                where = f"difference, {part}"
-                record.number(f"{task.network} minus {name}", metric, row, part=where, family="network")
+    for statistics in (evaluate.macro_auc, evaluate.accuracy_scores):
+        alone, gaps = evaluate.beside_one(data.y, said, task.network, data.patients, statistics, seed)
+        for name, table in alone.items():
+            for metric, row in table.dropna().iterrows():
+                record.number(name, metric, row, part=part, family=models[name][0])
+        for name, table in gaps.items():
+            for metric, row in table.dropna().iterrows():
+                what = f"{task.network} minus {name}"
+                record.number(what, metric, row, part=f"difference, {part}", family="network")
 
 
 def _folded(recipe: Callable) -> Callable:

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import (
     balanced_accuracy_score,
@@ -231,3 +232,15 @@ def test_the_curve_of_few_samples_rises_with_them():
     area = curve[curve.metric == "macro AUC"].set_index("samples of each class").value
     assert list(area.index) == [2, 30] and 0.6 < area[2] < area[30]
     assert set(curve.metric) == {"accuracy", "balanced accuracy", "macro AUC", "micro AUC"}
+
+
+def test_models_beside_one_are_measured_as_they_are_alone():
+    rng = np.random.default_rng(0)
+    y, patients = rng.integers(0, 3, 90), np.repeat(np.arange(45), 2)
+    said = {name: rng.dirichlet(np.ones(3) + 2 * np.eye(3)[y].mean(axis=0), 90) for name in ("a", "b", "c")}
+    alone, gaps = evaluate.beside_one(y, said, "b", patients, seed=3)
+    for name, guess in said.items():
+        pd.testing.assert_frame_equal(alone[name], evaluate.with_intervals(y, guess, patients, seed=3))
+    assert set(gaps) == {"a", "c"}
+    expected = evaluate.paired_difference(y, said["b"], said["c"], patients, seed=3)
+    pd.testing.assert_frame_equal(gaps["c"], expected)
