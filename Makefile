@@ -4,10 +4,10 @@ BIN := .venv/bin
 ifeq ($(OS),Windows_NT)
 BIN := .venv/Scripts
 endif
-EXTRAS ?= dev
+EXTRAS ?= dev,sweep,docs
 INSTALLED := .venv/installed-$(EXTRAS)
 
-.PHONY: run test test-system bench lab baselines lock lint clean
+.PHONY: run test test-system bench lab baselines book exercises wheelhouse lock lint clean
 
 run: $(INSTALLED)  ## build the environment, execute every notebook on its embedded cohort, say where the results lie
 	$(BIN)/python -m gexlib run all
@@ -28,11 +28,14 @@ bench: $(INSTALLED)  ## our speeds beside those of other programs (benchmarks/RE
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
+exercises: $(INSTALLED)  ## write notebooks/exercises from notebooks/solutions, without the answers
+	$(BIN)/python notebooks/make_exercises.py
+
 baselines: $(INSTALLED)  ## execute the notebooks and replace their kept outputs, results/ and figures/
 	$(BIN)/python tests/make_baselines.py
 
 lint: $(INSTALLED)
-	$(BIN)/ruff check gexlib tests && $(BIN)/ruff format --check gexlib tests
+	$(BIN)/ruff check . && $(BIN)/ruff format --check gexlib tests benchmarks workflow
 
 lock:  ## resolve requirements.lock anew, one for Python 3.11 and 3.12 on Linux, macOS and Windows
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet uv

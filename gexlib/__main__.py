@@ -1,4 +1,4 @@
-"""`python -m gexlib`: doctor, run, sweep, collect, claims, fetch, example. Each loads only what it needs."""
+"""`python -m gexlib`: doctor, run, sweep, collect, predict, claims, fetch, example. Each loads only what it needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def run(args: argparse.Namespace) -> int:
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's time limit ends a run as Ctrl-C does
     try:
-        run(args.number, args.profile, args.out, given=args.given, cohort=args.cohort, samples=args.samples)
+        chosen = {"given": args.given, "cohort": args.cohort, "samples": args.samples}
+        run(args.number, args.profile, args.out, args.save_models, **chosen)
     except RunFailed as failure:
         return complain(failure, 1)
     return 0
@@ -43,6 +44,14 @@ def collect(args: argparse.Namespace) -> int:
 
     table = collect(args.folder, args.metric)
     print(f"{len(table):,} rows of {table['run'].nunique()} runs in collected.parquet, drawn in collected.png")
+    return 0
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Apply a saved model to new samples."""
+    from gexlib.saved import apply
+
+    apply(args.folder, args.cohort, args.out, args.samples, args.label, args.max_missing, args.rescale)
     return 0
 
 
@@ -93,6 +102,7 @@ def make_parser() -> argparse.ArgumentParser:
     runner.add_argument("--cohort", metavar="NAME", help="any name or file that load_cohort opens")
     runner.add_argument("--samples", metavar="FILE", help="the samples table of a cohort that is a matrix file")
     runner.add_argument("--out", metavar="DIR", help="the target folder (default: one below runs/NUMBER)")
+    runner.add_argument("--save-models", action="store_true", help="keep what it trained in models/ of that folder")
     sweeper = add("sweep", sweep, "run one notebook under many parameters; a killed sweep goes on where it was")
     sweeper.add_argument("file", metavar="FILE", help="a sweep file, such as those in sweeps/")
     sweeper.add_argument("--out", metavar="DIR", help="its folder (default: runs/sweeps/NAME OF THE FILE)")
@@ -105,6 +115,16 @@ def make_parser() -> argparse.ArgumentParser:
     collector.add_argument(
         "--metric", metavar="NAME", help="the metric to draw (default: macro AUC where there is one)"
     )
+    predictor = add("predict", predict, "apply a saved model to new samples")
+    predictor.add_argument("folder", metavar="MODEL_DIR", help="such as runs/01/tiny/models/network")
+    predictor.add_argument("--cohort", required=True, metavar="NAME", help="any name or file that load_cohort opens")
+    predictor.add_argument("--samples", metavar="FILE", help="the samples table of a cohort that is a matrix file")
+    predictor.add_argument("--out", required=True, metavar="FILE", help="a .csv or .tsv; a .json note is put beside it")
+    predictor.add_argument("--label", metavar="COLUMN", help="the truth, where it is known: scores are printed")
+    predictor.add_argument(
+        "--max-missing", type=float, default=0.2, metavar="SHARE", help="of the model's genes (default: %(default)s)"
+    )
+    predictor.add_argument("--rescale", action="store_true", help="z-score each gene over the new samples")
     add("claims", claims, "print the ledger: each paper's claims, our numbers, the verdicts")
     fetcher = add("fetch", fetch, "download a public cohort and verify its checksum")
     fetcher.add_argument("name", nargs="?", metavar="NAME", help="such as geo:GSE85047")

@@ -35,7 +35,7 @@ from gexlib.files import home, reported_versions, sha256_of, write_json, write_t
 
 OWN_CELL = "tiny"  # the profile that is the notebook's own parameters cell
 CHOOSES_COHORT = ("cohort", "samples")
-WITHOUT_RESULTS = ("00", "07")  # notebooks that are no study: the check of the machine, the reading of a sweep
+WITHOUT_RESULTS = ("00", "06", "07")  # no study: the check of the machine, what reads results, what reads a sweep
 
 
 class RunFailed(RuntimeError):
@@ -59,6 +59,7 @@ class Plan:
     parameters: dict[str, object]
     changed: dict[str, object]  # what differs from the notebook's own cell
     target: Path
+    save_models: bool = False
 
     @property
     def failed(self) -> Path:
@@ -66,10 +67,10 @@ class Plan:
         return self.target.with_name(f"{self.target.name}.failed.ipynb")
 
 
-def run(number: str, profile: str = OWN_CELL, out: str | None = None, **chosen) -> None:
+def run(number: str, profile: str = OWN_CELL, out: str | None = None, save_models: bool = False, **chosen) -> None:
     """Run one notebook, or ``all`` in order, and say where the results lie; takes what `make_plan` takes.
 
-    With ``all``, a profile applies to the notebooks that have it.
+    With ``all``, a profile applies to the notebooks that have it, and so does saving models.
 
     Raises
     ------
@@ -77,7 +78,7 @@ def run(number: str, profile: str = OWN_CELL, out: str | None = None, **chosen) 
     RunFailed : a notebook stopped; those after it are not run
     """
     if number != "all":
-        plans = [make_plan(number, profile, out, **chosen)]
+        plans = [make_plan(number, profile, out, save_models=save_models, **chosen)]
     else:
         if any(chosen.values()):
             raise ValueError("-p, --cohort and --samples belong to one notebook; give its number instead of 'all'.")
@@ -86,7 +87,12 @@ def run(number: str, profile: str = OWN_CELL, out: str | None = None, **chosen) 
         if profile not in there:
             raise ValueError(f"no notebook has the profile '{profile}' ({nearest(profile, there)}).")
         plans = [
-            make_plan(number, profile if profile in names else OWN_CELL, str(Path(out) / number) if out else None)
+            make_plan(
+                number,
+                profile if profile in names else OWN_CELL,
+                str(Path(out) / number) if out else None,
+                save_models=save_models and number in saving(),
+            )
             for number, names in known.items()
         ]
     for plan in plans:
@@ -103,6 +109,11 @@ def profiles(number: str) -> list[str]:
     return [OWN_CELL, *sorted(file.parent.name for file in (home() / "notebooks/profiles").glob(f"*/{number}.yaml"))]
 
 
+def saving() -> list[str]:
+    """The notebooks that can save what they trained."""
+    return [number for number, file in notebooks().items() if "saved.save_" in file.read_text(encoding="utf-8")]
+
+
 def make_plan(
     number: str,
     profile: str = OWN_CELL,
@@ -110,6 +121,7 @@ def make_plan(
     given: Iterable[tuple[str, str]] = (),
     cohort: str | None = None,
     samples: str | None = None,
+    save_models: bool = False,
 ) -> Plan:
     """Settle what is to be run: the notebook's own cell < profile < cohort and samples < single parameters.
 
@@ -120,14 +132,18 @@ def make_plan(
     out : the target folder; by default runs/<number>/<profile>[-<cohort>][-<hash of the given parameters>]
     given : (name, value) pairs, values as typed on a command line
     cohort, samples : what `load_cohort` takes
+    save_models : keep what is trained in models/ of the target
 
     Raises
     ------
-    ValueError : an unknown notebook, profile or parameter, a wrong type, a target that is not a former run
+    ValueError : an unknown notebook, profile or parameter, a wrong type, a target that is not a former run, a notebook
+        that saves no models
     """
     there = notebooks()
     if number not in there:
         raise ValueError(f"no notebook '{number}' in {home() / 'notebooks'} ({nearest(number, there)}).")
+    if save_models and number not in saving():
+        raise ValueError(f"notebook {number} saves no models; those that do: {', '.join(saving())}.")
     known = read_parameters(there[number])
     values = {name: parameter.default for name, parameter in known.items()}
     values |= _settle(number, known, read_profile(number, profile).items(), f"profiles/{profile}/{number}.yaml: ")
@@ -137,7 +153,7 @@ def make_plan(
     changed = {name: value for name, value in values.items() if value != known[name].default}
     target = Path(out) if out else home() / "runs" / number / _folder_name(profile, changed, overrides)
     _refuse_foreign(target, number)
-    return Plan(number, there[number], profile, values, changed, target.resolve())
+    return Plan(number, there[number], profile, values, changed, target.resolve(), save_models)
 
 
 def _settle(number: str, known: Mapping[str, Parameter], pairs: Iterable[tuple], where: str = "") -> dict[str, object]:
@@ -305,6 +321,7 @@ def _papermill(plan: Plan, attempt: Path) -> None:
                 environment = {
                     **os.environ,
                     "GEXLIB_OUT": str(attempt),
+                    "GEXLIB_SAVE_MODELS": str(attempt / "models") if plan.save_models else "",
                     "IPYTHONDIR": f"{folder}/ipython",  # a user's start-up files do not reach the run
                     "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # also where a cluster sets another
                 }

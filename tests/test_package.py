@@ -30,7 +30,7 @@ def lines_of_code(path):
 
 
 def test_the_package_stays_small():
-    assert sum(map(lines_of_code, SOURCES)) < 9000  # five studies, their simulators, archives and sweeps
+    assert sum(map(lines_of_code, SOURCES)) < 9500  # five studies, their simulators, archives, sweeps and saved models
 
 
 def test_nothing_imports_the_runner_or_the_command_line():

@@ -28,6 +28,8 @@ TCGA = re.compile(r"TCGA[-.]\w\w[-.]\w{4}")
 GENE_LIKE = re.compile(r"ENS[A-Z]*G\d{6,}.*|SIM\d{5}|hsa-(mir|let)-.+|.+_(at|st)|\S+\|\d+", re.IGNORECASE)
 FAMILIAR_GENES = frozenset("ACTB B2M EGFR ERBB2 ESR1 GAPDH HPRT1 KRAS MKI67 MYC MYCN PTEN RPLP0 TP53 VEGFA".split())
 COPIES_ON_Y = re.compile(r"ENSGR\d+.*|.+_PAR_Y")
+SIMULATED_GENE = re.compile(r"SIM\d{5}")  # as our simulators name them: no file of theirs passes for real
+FLOORED = re.compile(r"log2_floor(\d+)")
 NUMBERS = "expected bare numbers (1.5, no commas) in every column but the first: describe samples in a table of them."
 
 
@@ -46,7 +48,8 @@ def load(
     samples : path of the samples table; its first column, or one named ``sample``, ``sample_id`` or ``id``, holds the
         sample ids; one named ``patient``, ``patient_id``, ``case_id``, ``subject`` or ``donor`` the patients
     orientation : ``auto``, ``genes x samples`` or ``samples x genes``
-    transform : ``log2`` takes log2(x + 1); ``none`` keeps linear values, whose `unit` must then be given
+    transform : ``log2`` takes log2(x + 1); ``log2_floor20`` first raises what lies below 20 to it (any whole number
+        will do), for intensities that fall below zero; ``none`` keeps linear values, whose `unit` must then be given
     unit : the scale of the values in the file, such as ``log2(TPM + 1)`` or, before ``transform=log2``, ``TPM``
 
     Raises
@@ -70,6 +73,7 @@ def load(
         np.ascontiguousarray(values), obs, gene_table(values.columns), name=str(name), unit=scale,
         source=f"matrix file {paths[0].name}", files={path.name: sha256_of(path) for path in paths},
         transforms=[f"read as {how}", *notes, *who], left_out=left_out,
+        simulated=bool(values.columns.str.fullmatch(SIMULATED_GENE).all()),
     )  # fmt: skip
     return with_stages(cohort)
 
@@ -192,28 +196,48 @@ def to_scale(
     ------
     CohortError : values above 50 whose scale nobody has said, log2 of negative values or of what is log2 already
     """
-    if transform not in (None, "none", "log2"):
-        raise CohortError(f"{where}: there is no transform '{transform}'; expected log2 or none.")
+    floor = FLOORED.fullmatch(transform or "")
+    if transform not in (None, "none", "log2") and not floor:
+        raise CohortError(f"{where}: there is no transform '{transform}'; expected log2, log2_floor20 or none.")
     X, unit = values.to_numpy(), unit or ""
     finite = np.isfinite(X)
     low, high = X.min(where=finite, initial=0), X.max(where=finite, initial=0)
-    if transform != "log2":
+    raised = (
+        "pass transform=log2_floor20, which first raises values below 20 (write the background of your assay) to it"
+    )
+    if transform in (None, "none"):
         if high > LARGEST_LOG2 and not unit:
-            gene = values.columns[(X == high).any(axis=0).argmax()]
+            found, cure = f"gene '{_gene_at(values, high)}' reaches {high:g}", "pass transform=log2 for log2(x + 1)"
+            if low < 0:
+                found, cure = f"{found} and gene '{_gene_at(values, low)}' falls to {low:g}", raised
             raise CohortError(
-                f"{where}: gene '{gene}' reaches {high:g}; values above {LARGEST_LOG2:g} look linear: pass "
-                f"transform=log2 for log2(x + 1), or transform=none and the unit, such as unit=counts."
+                f"{where}: {found}; values above {LARGEST_LOG2:g} look linear: {cure}, or transform=none and the unit, "
+                f"such as unit={'intensity' if low < 0 else 'counts'}."
             )
         return values, unit or "unstated scale", []
     if unit.lower().startswith("log"):
-        raise CohortError(f"{where}: unit={unit} says that the values are logarithms; leave transform=log2 out.")
-    if low < 0 or (high < LARGEST_LOG2 / 2 and not unit):
+        raise CohortError(f"{where}: unit={unit} says that the values are logarithms; leave transform={transform} out.")
+    if high < LARGEST_LOG2 / 2 and not unit:
         raise CohortError(
-            f"{where}: values from {low:g} to {high:g} look like logarithms; transform=log2 takes linear ones of "
-            f"zero or more: leave it out, or say the linear unit, such as unit=TPM."
+            f"{where}: values from {low:g} to {high:g} look like logarithms; transform={transform} takes linear ones: "
+            f"leave it out, or say the linear unit, such as unit=TPM."
         )
-    result = f"log2({unit or 'x'} + 1)"
-    return np.log2(values + np.float32(1)), result, [result]
+    if low < 0 and not floor:
+        raise CohortError(
+            f"{where}: gene '{_gene_at(values, low)}' falls to {low:g}, and transform=log2 takes values of zero or "
+            f"more: {raised}, or transform=none and the unit, such as unit=intensity."
+        )
+    result, notes = f"log2({unit or 'x'} + 1)", []
+    if floor:
+        least = np.float32(floor[1])
+        notes = [f"{(X < least).sum():,} of {X.size:,} values raised to {least:g}"]
+        values = values.clip(lower=least)
+    return np.log2(values + np.float32(1)), result, [*notes, result]
+
+
+def _gene_at(values: pd.DataFrame, value: float) -> str:
+    """The first gene, a column, that holds a value."""
+    return values.columns[(values.to_numpy() == value).any(axis=0).argmax()]
 
 
 def looks_like_genes(ids: pd.Index) -> bool:
@@ -224,23 +248,28 @@ def looks_like_genes(ids: pd.Index) -> bool:
 def write_example(folder: str | Path) -> list[Path]:
     """Write a small simulated matrix and its samples table as templates; existing files are never replaced.
 
+    ``expression.tsv`` holds 1,200 genes of 120 tumours in log2 units, ``samples.csv`` their patients and an invented
+    ``response``: *no* where the simulated tumour is of stage 4, so that the genes have something to say about it.
+
     Raises
     ------
     CohortError : one of the files exists already
     """
     from gexlib.sources.simulated import simulate
 
-    cohort = simulate("neuroblastoma", n=60, genes=200, seed=1)
+    cohort = simulate("neuroblastoma", n=120, genes=1200, seed=1)
+    table = cohort.obs[["patient"]].assign(response=np.where(cohort.obs["inss_stage"] == "4", "no", "yes"))
+    table = table.join(cohort.obs.drop(columns="patient"))
     matrix = cohort.to_df().T.to_csv(sep="\t", index_label="gene", float_format="%.2f", lineterminator="\n")
     contents = {
-        Path(folder, "expression.tsv.gz"): gzip.compress(matrix.encode(), mtime=0),
-        Path(folder, "samples.tsv"): cohort.obs.to_csv(sep="\t", index_label="sample", lineterminator="\n").encode(),
+        Path(folder, "expression.tsv"): matrix,
+        Path(folder, "samples.csv"): table.to_csv(index_label="sample", lineterminator="\n"),
     }
     for path in filter(Path.exists, contents):
         raise CohortError(f"{path}: exists already and is not replaced; name another folder or remove the file.")
     for path, content in contents.items():
         with written_whole(path) as temporary:
-            temporary.write_bytes(content)
+            temporary.write_bytes(content.encode())
     return list(contents)
 
 
