@@ -25,6 +25,7 @@ from gexlib.results import Record, check_results
 from gexlib.sources import load_cohort
 from gexlib.sources.tcia import TRAITS, traits_of
 
+METRIC = {"AUC": "macro AUC"}  # a mean over test folds: models of different folds are never ranked together
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
@@ -59,9 +60,8 @@ class Task:
 
 
 TRAITS_TASK = Task("04", "simulated:radiogenomics", "", "imaging network", folds=10)
-BREAST = Task("05", "real:tcga_brca", "vital", "DeepNet", 'vital in ["alive", "dead"]', folds=10)
 TASKS = {
-    "stage_simulated": Task("01", "simulated:neuroblastoma", "inss_stage", "INSS network", sizes=(8, 16)),
+    "stage_simulated": Task("01", "simulated:neuroblastoma", "inss_stage", "INSS network"),
     "stage": Task(
         "01", "real:neuroblastoma_seqc", "inss_stage", "INSS network", split_column="training", train_value="Training"
     ),
@@ -75,14 +75,15 @@ TASKS = {
     "gbm_subtype": Task(
         "04", "real:tcga_gbm_clanc840", "verhaak", "imaging network", outside="real:tcga_gbm", outside_label="subtype"
     ),
-    "vital_simulated": Task("05", "simulated:vital_kipan", "vital", "DeepNet", 'tissue == "tumour"', folds=10),
+    "vital_simulated": Task("05", "simulated:vital_kipan", "vital", "DeepNet ii", 'tissue == "tumour"', folds=10),
     "vital_kipan": Task(
-        "05", "real:tcga_mirna_pancan", "vital_any", "DeepNet",
+        "05", "real:tcga_mirna_pancan", "vital_any", "DeepNet ii",
         'cohort in ["KIRC", "KIRP", "KICH"] and sample_type == "Tumour"', folds=10,
     ),
-    "vital_breast": BREAST,
+    "vital_breast": Task("05", "real:tcga_brca", "vital", "DeepNet ii", 'vital in ["alive", "dead"]', folds=10),
     "er_breast": Task(
-        "05", "real:tcga_brca", "er", "DeepNet", 'er in ["positive", "negative"]', folds=10, sizes=(8, 16, 32, 64, 128)
+        "05", "real:tcga_brca", "er", "DeepNet ii", 'er in ["positive", "negative"]', folds=10,
+        sizes=(8, 16, 32, 64, 128),
     ),
 }  # fmt: skip
 
@@ -187,15 +188,15 @@ def _measure(record: Record, task: Task, data, models: Mapping, parts: list, par
     for name, (_, predict) in models.items():
         with record.timed(f"{name}, {part}"):
             said[name] = predict(data.X, data.y, data.patients, parts, seed)
-    for statistics in (evaluate.macro_auc, evaluate.accuracy_scores):
+    for statistics in (evaluate.within_folds(parts, len(data.y), None), evaluate.accuracy_scores):
         alone, gaps = evaluate.beside_one(data.y, said, task.network, data.patients, statistics, seed)
         for name, table in alone.items():
             for metric, row in table.dropna().iterrows():
-                record.number(name, metric, row, part=part, family=models[name][0])
+                record.number(name, METRIC.get(metric, metric), row, part=part, family=models[name][0])
         for name, table in gaps.items():
             for metric, row in table.dropna().iterrows():
                 what = f"{task.network} minus {name}"
-                record.number(what, metric, row, part=f"difference, {part}", family="network")
+                record.number(what, METRIC.get(metric, metric), row, part=f"difference, {part}", family="network")
 
 
 def _folded(recipe: Callable) -> Callable:
@@ -210,8 +211,8 @@ def _inss(data) -> Callable:
     from gexlib.models.mlp import inss_network
     from gexlib.training import Trainer, network_recipe
 
-    trainer = Trainer(lambda: inss_network(data.X.shape[1], len(data.classes)), 1e-4, rows=len(data.y))
-    return _folded(network_recipe(trainer, 1000, scale=True, stop_early=True))
+    trainer = Trainer(lambda: inss_network(data.X.shape[1], len(data.classes)), 1e-5, rows=len(data.y))
+    return _folded(network_recipe(trainer, 5000, scale=True, stop_early=True))
 
 
 def _cnn(data) -> Callable:
@@ -230,33 +231,32 @@ def _genexnet(data) -> Callable:
     plan = dict(theta_d=0.05, theta_r=0.2, theta_k=8, transitions=(True, False, False, False), momentum=0.9)
     build = partial(genexnet, data.X.shape[1], len(data.classes), **plan)
     trainer = BatchTrainer(build, 3e-3, rows=len(data.y), batch=64)
-    return _folded(steps_recipe(trainer, 300, scale=True, halve_after=50))
+    return _folded(steps_recipe(trainer, 600, scale=True, halve_after=50))
 
 
 def _imaging(data) -> Callable:
     from gexlib.models.radiogenomic import ImagingSettings
     from gexlib.stopping import at_the_inner_best
 
-    candidates = {str(rate): ImagingSettings((256, 128, 64), dropout=rate) for rate in (0.2, 0.4)}
+    candidates = {str(rate): ImagingSettings((300, 150, 75), dropout=rate) for rate in (0.2, 0.4)}
 
     def predict(x, y, patients, parts, seed):
-        how = dict(inner=3, epochs=60, batch=16, seed=seed)
+        how = dict(inner=3, epochs=100, batch=10, seed=seed)
         return at_the_inner_best(x, y, patients, parts, candidates, **how).probabilities
 
     return predict
 
 
 def _deepnet(data) -> Callable:
-    from gexlib.models import population
+    from gexlib.models import lasso, population
     from gexlib.models.mlp import draw_settings
-    from gexlib.prep import t_test_correlation
 
     def predict(x, y, patients, parts, seed):
-        tasks = []
-        for _, train, test in parts:
-            own = t_test_correlation(x[train], y[train], 50)
+        fits, tasks = lasso.over_parts(x, y, patients, parts, inner_folds=5, seed=seed, end_early=True), []
+        for fit, (_, train, test) in zip(fits, parts, strict=True):
+            own = fit.signature
             tasks.append(population.Task(x[train][:, own], y[train], patients[train], x[test][:, own]))
-        found = population.search(tasks, [draw_settings(10, seed)] * len(tasks), seed=seed, epochs=10)
+        found = population.search(tasks, [draw_settings(30, seed)] * len(tasks), seed=seed, epochs=10)
         return evaluate.placed(parts, [fitted.probabilities for fitted in found], len(y))
 
     return predict
@@ -267,7 +267,7 @@ NETWORKS = {
     "1D-CNN": _cnn,
     "GeneXNet": _genexnet,
     "imaging network": _imaging,
-    "DeepNet": _deepnet,
+    "DeepNet ii": _deepnet,
 }
 
 
