@@ -1,12 +1,19 @@
 """Your own matrix: every layout it may come in, and one clear sentence for each that cannot be read."""
 
 import gzip
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import RidgeClassifier
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from gexlib import CohortError, load_cohort
+from gexlib.files import home
+from gexlib.prep import LowInformationFilter
 from gexlib.sources.matrix import gene_table, read_matrix, read_samples, write_example
 
 GENES = ["TP53", "MYCN", "ACTB", "GAPDH", "ALK", "PHOX2B", "TH", "NTRK1"]
@@ -230,6 +237,32 @@ def test_linear_values_are_kept_where_their_unit_is_said(tmp_path, table):
     assert cohort.X.max() == 14000 and cohort.uns["unit"] == "counts"
 
 
+def test_intensities_below_zero_are_told_apart_from_other_linear_values(tmp_path, table):
+    path = write(tmp_path / "a.tsv", (VALUES * 1000 - 1500).to_csv(sep="\t"))
+    told = "'NTRK1' reaches 12500 and gene 'TP53' falls to -500; .* pass transform=log2_floor20, .* unit=intensity"
+    with pytest.raises(CohortError, match=told):
+        load_cohort(path, samples=table)
+    assert load_cohort(path, samples=table, transform="none", unit="intensity").X.min() == -500
+
+
+def test_a_floor_raises_what_lies_below_it_before_the_logarithm_and_counts_it(tmp_path, table):
+    values = VALUES * 1000 - 1500
+    path = write(tmp_path / "a.tsv", values.to_csv(sep="\t"))
+    cohort = load_cohort(path, samples=table, transform="log2_floor20", unit="intensity")
+    np.testing.assert_allclose(cohort.X, np.log2(np.maximum(values.T, 20) + 1), rtol=1e-6)
+    raised = f"{(values < 20).sum().sum()} of 40 values raised to 20"
+    assert cohort.uns["provenance"]["transforms"][1:3] == [raised, "log2(intensity + 1)"]
+    assert cohort.uns["unit"] == "log2(intensity + 1)" and 0 < (values < 20).sum().sum() < 40
+
+
+def test_a_floor_leaves_a_missing_value_missing(tmp_path, table):
+    values = VALUES * 1000
+    values.loc["ALK", "S-3"] = np.nan
+    with pytest.raises(CohortError, match="1 values are NaN or infinite, the first at sample 'S-3', gene 'ALK'"):
+        path = write(tmp_path / "a.tsv", values.to_csv(sep="\t", na_rep="NA"))
+        load_cohort(path, samples=table, transform="log2_floor20")
+
+
 def test_small_values_of_an_unsaid_scale_say_so(tmp_path, table):
     cohort = load_cohort(write(tmp_path / "a.tsv", VALUES.to_csv(sep="\t")), samples=table)
     assert cohort.uns["unit"] == "unstated scale"
@@ -238,10 +271,13 @@ def test_small_values_of_an_unsaid_scale_say_so(tmp_path, table):
 @pytest.mark.parametrize(
     ("values", "options", "told"),
     [
-        (VALUES * 1000 - 1500, {"transform": "log2"}, "values from -500 to 12500 .*takes linear ones of zero or more"),
+        (VALUES * 1000 - 1500, {"transform": "log2"}, "'TP53' falls to -500, and .* zero or more: pass .*log2_floor20"),
+        (VALUES * 1000 - 1500, {"transform": "log2", "unit": "intensity"}, "falls to -500.*or transform=none and the"),
         (VALUES, {"transform": "log2"}, "values from 0 to 14 look like logarithms.*leave it out"),
         (VALUES, {"transform": "log2", "unit": "log2(TPM + 1)"}, "leave transform=log2 out"),
-        (VALUES, {"transform": "log10"}, "no transform 'log10'; expected log2 or none"),
+        (VALUES - 9, {"transform": "log2_floor1"}, "values from -8 to 5 look like logarithms; transform=log2_floor1"),
+        (VALUES, {"transform": "log10"}, "no transform 'log10'; expected log2, log2_floor20 or none"),
+        (VALUES, {"transform": "log2_floor"}, "no transform 'log2_floor'; expected log2, log2_floor20 or none"),
         (VALUES * 1000, {"unit": "log2 RMA"}, "reaches 14000.*pass transform=log2"),
     ],
 )
@@ -324,19 +360,60 @@ def test_a_parquet_column_of_words_is_named(tmp_path):
         load_cohort(str(tmp_path / "a.parquet"))
 
 
+# the page on it
+
+
+def test_the_page_on_your_own_matrix_quotes_what_is_said(tmp_path, table):
+    page = (home() / "docs/your_own_matrix.md").read_text(encoding="utf-8")
+    twice, missing = pd.concat([VALUES, VALUES.iloc[:1]]), VALUES.mask(VALUES == VALUES.iloc[0, 0])
+    for values, settings in (
+        (VALUES * 1000, ""),
+        (VALUES * 1000 - 1500, ""),
+        (VALUES, ",transform=log2"),
+        (VALUES.add_prefix("x", axis=1), ""),
+        (twice, ""),
+        (missing, ""),
+        (VALUES.astype(str).replace("1.0", "1,5"), ""),
+    ):
+        path = write(tmp_path / "a.tsv", values.to_csv(sep="\t", na_rep="NA"))
+        with pytest.raises(CohortError) as error:
+            load_cohort(path + settings, samples=table)
+        said = re.sub(r"-?\d+(,\d)?|'[^']*'", "#", str(error.value))
+        quoted = [re.sub(r"-?\d+(,\d)?|'[^']*'", "#", words) for words in re.findall(r"^\| `(.+?)`", page, re.M)]
+        assert any(all(part in said for part in words.split(" … ")) for words in quoted), said
+    for option in ("transform=log2,unit=TPM", "transform=log2_floor20,unit=intensity", "transform=none,unit=intensity"):
+        path = write(tmp_path / "a.tsv", (VALUES * 1000).to_csv(sep="\t"))
+        assert option in page and load_cohort(f"{path},{option}", samples=table).n_obs == 5
+
+
 # the template
 
 
-def test_the_example_is_a_cohort_and_is_never_replaced(tmp_path):
+def test_the_example_is_a_cohort_that_serves_the_studies_and_is_never_replaced(tmp_path):
     paths = write_example(tmp_path / "mine")
-    assert [path.name for path in paths] == ["expression.tsv.gz", "samples.tsv"]
+    assert [path.name for path in paths] == ["expression.tsv", "samples.csv"]
     cohort = load_cohort(str(paths[0]), samples=str(paths[1]), unit="log2 RMA")
-    assert cohort.shape == (60, 200) and list(cohort.obs["inss_stage"].cat.categories) == ["1", "2", "3", "4", "4S"]
-    assert cohort.uns["provenance"]["left_out"] == {}
+    assert cohort.shape == (120, 1200) and list(cohort.obs["inss_stage"].cat.categories) == ["1", "2", "3", "4", "4S"]
+    assert list(cohort.obs.columns[:2]) == ["patient", "response"] and cohort.uns["provenance"]["left_out"] == {}
+    assert list(cohort.obs["response"].value_counts()) == [76, 44]
+    assert LowInformationFilter(mean=0.5, sd=0.8).fit(cohort.X).kept_.sum() >= 190  # enough for the kernels of 02
     former = paths[0].read_bytes()
-    with pytest.raises(CohortError, match="expression.tsv.gz: exists already and is not replaced"):
+    with pytest.raises(CohortError, match="expression.tsv: exists already and is not replaced"):
         write_example(tmp_path / "mine")
     assert paths[0].read_bytes() == former
+
+
+def test_the_example_is_called_simulated_and_other_matrices_are_not(tmp_path, table):
+    paths = write_example(tmp_path)
+    assert load_cohort(str(paths[0]), samples=str(paths[1])).uns["simulated"] is True
+    assert load_cohort(write(tmp_path / "a.tsv", VALUES.to_csv(sep="\t")), samples=table).uns["simulated"] is False
+
+
+def test_the_genes_of_the_example_have_something_to_say_about_its_response(tmp_path):
+    cohort = load_cohort(str(write_example(tmp_path)[0]), samples=str(tmp_path / "samples.csv"))
+    y = (cohort.obs["response"] == "yes").to_numpy()
+    ridge = make_pipeline(StandardScaler(), RidgeClassifier(1e4))
+    assert cross_val_score(ridge, cohort.X, y, cv=5, scoring="roc_auc").mean() > 0.75
 
 
 def test_the_example_is_the_same_file_every_time(tmp_path):

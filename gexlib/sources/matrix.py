@@ -30,6 +30,7 @@ FAMILIAR_GENES = frozenset("ACTB B2M EGFR ERBB2 ESR1 GAPDH HPRT1 KRAS MKI67 MYC 
 COPIES_ON_Y = re.compile(r"ENSGR\d+.*|.+_PAR_Y")
 SIMULATED_GENE = re.compile(r"SIM\d{5}")  # as our simulators name them: no file of theirs passes for real
 FLOORED = re.compile(r"log2_floor(\d+)")
+RAISED = "pass transform=log2_floor20, or your assay's floor in place of 20, which first raises what lies below it"
 NUMBERS = "expected bare numbers (1.5, no commas) in every column but the first: describe samples in a table of them."
 
 
@@ -202,14 +203,11 @@ def to_scale(
     X, unit = values.to_numpy(), unit or ""
     finite = np.isfinite(X)
     low, high = X.min(where=finite, initial=0), X.max(where=finite, initial=0)
-    raised = (
-        "pass transform=log2_floor20, which first raises values below 20 (write the background of your assay) to it"
-    )
     if transform in (None, "none"):
         if high > LARGEST_LOG2 and not unit:
             found, cure = f"gene '{_gene_at(values, high)}' reaches {high:g}", "pass transform=log2 for log2(x + 1)"
             if low < 0:
-                found, cure = f"{found} and gene '{_gene_at(values, low)}' falls to {low:g}", raised
+                found, cure = f"{found} and gene '{_gene_at(values, low)}' falls to {low:g}", RAISED
             raise CohortError(
                 f"{where}: {found}; values above {LARGEST_LOG2:g} look linear: {cure}, or transform=none and the unit, "
                 f"such as unit={'intensity' if low < 0 else 'counts'}."
@@ -225,7 +223,7 @@ def to_scale(
     if low < 0 and not floor:
         raise CohortError(
             f"{where}: gene '{_gene_at(values, low)}' falls to {low:g}, and transform=log2 takes values of zero or "
-            f"more: {raised}, or transform=none and the unit, such as unit=intensity."
+            f"more: {RAISED}, or transform=none and the unit, such as unit=intensity."
         )
     result, notes = f"log2({unit or 'x'} + 1)", []
     if floor:
