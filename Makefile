@@ -26,7 +26,13 @@ bench: $(INSTALLED)  ## our speeds beside those of other programs (benchmarks/RE
 	$(BIN)/python benchmarks/sweep_overhead.py
 
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks/index.ipynb
+
+book: $(INSTALLED)  ## build the site of all notebooks, the glossary, the ledger and the package into docs/_build
+	$(BIN)/python docs/build.py
+
+wheelhouse: $(INSTALLED)  ## gather all that a room without a network needs; tests/make_wheelhouse.py has the platforms
+	$(BIN)/python tests/make_wheelhouse.py
 
 exercises: $(INSTALLED)  ## write notebooks/exercises from notebooks/solutions, without the answers
 	$(BIN)/python notebooks/make_exercises.py

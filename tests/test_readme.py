@@ -86,7 +86,7 @@ def test_the_tables_of_study_02_are_the_committed_ones():
 
 def test_every_command_of_the_readme_exists():
     makefile = (home() / "Makefile").read_text(encoding="utf-8")
-    for target in ("run", "test", "test-system", "bench", "lab", "baselines"):
+    for target in ("run", "test", "test-system", "lab", "book", "exercises", "wheelhouse", "bench", "baselines"):
         assert f"make {target}" in README and f"\n{target}:" in makefile
 
 
