@@ -25,14 +25,14 @@ bench: $(INSTALLED)  ## our speeds beside those of other programs (benchmarks/RE
 	$(BIN)/python benchmarks/gene_masking.py && $(BIN)/python benchmarks/gsea_per_patient.py
 	$(BIN)/python benchmarks/sweep_overhead.py
 
-lab: $(INSTALLED)  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks/index.ipynb
+lab: $(INSTALLED)  ## open JupyterLab on the index of the notebooks
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/index.ipynb
 
 book: $(INSTALLED)  ## build the site of all notebooks, the glossary, the ledger and the package into docs/_build
 	$(BIN)/python docs/build.py
 
-wheelhouse: $(INSTALLED)  ## gather all that a room without a network needs; tests/make_wheelhouse.py has the platforms
-	$(BIN)/python tests/make_wheelhouse.py
+wheelhouse: $(INSTALLED)  ## gather all that a room without a network needs; PLATFORMS="linux macos windows" or all
+	$(BIN)/python tests/make_wheelhouse.py $(if $(PLATFORMS),--platforms $(PLATFORMS))
 
 exercises: $(INSTALLED)  ## write notebooks/exercises from notebooks/solutions, without the answers
 	$(BIN)/python notebooks/make_exercises.py

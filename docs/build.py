@@ -121,8 +121,8 @@ def cards() -> str:
         )
         claims = ROOT / "gexlib" / "claims" / f"{path.stem[:2]}.yaml"
         paper = [yaml.safe_load(claims.read_text(encoding="utf-8"))["paper"] + "."] if claims.exists() else []
-        takes = re.findall(r"^\*\*([^*]+\.)\*\*|It takes ([^.]+\.)", first_cell(path), re.M)
-        text += " ".join(paper + [takes[0][0] or takes[0][1].capitalize()] * bool(takes)) + "\n:::\n"
+        takes = re.search(r"(?<=^\*\*)An? .*?(?=,)|About .*?(?=,)|(?<=It takes )about .*?(?=,)", first_cell(path), re.M)
+        text += " ".join([*paper, f"{takes[0][:1].upper()}{takes[0][1:]}." if takes else ""]) + "\n:::\n"
     return text + "::::\n"
 
 

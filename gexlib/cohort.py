@@ -328,6 +328,45 @@ def beside(cohort: anndata.AnnData, other: anndata.AnnData, label: str, other_la
     return anndata.AnnData(np.vstack(z), obs, pd.DataFrame(index=genes))
 
 
+def unless_absent(cohort: anndata.AnnData, given: str, own: str) -> str:
+    """A column or condition as given; "" where it is a notebook's `own` default and the samples table lacks the column.
+
+    What somebody names must be there; what a notebook names for its own cohort need not be in another's. Provenance
+    says so.
+    """
+    column = own.partition(" ")[0]
+    if given != own or column in cohort.obs:
+        return given
+    note_transform(cohort, f"{own} not asked: the samples table has no column '{column}'")
+    return ""
+
+
+def case_of(cohort: anndata.AnnData, label: str, given: str, own: str) -> str:
+    """The class of `label` that counts as the case: as given, or the rarer of two where a notebook's `own` is no class.
+
+    Raises
+    ------
+    CohortError : no such class, and it is not for the notebook to choose
+    """
+    counts = label_of(cohort, label).astype(str).value_counts()
+    if given in counts.index:
+        return given
+    if given != own or len(counts) > 2:
+        raise CohortError(
+            f"{cohort.uns.get('cohort', 'cohort')}: '{label}' holds no '{given}' to be the case "
+            f"({nearest(given, counts.index)}); name one of its classes as case."
+        )
+    case = max(counts.index, key=lambda name: (-counts[name], name))
+    note_transform(cohort, f"'{case}', the rarer class of '{label}', taken for the case")
+    return case
+
+
+def note_transform(cohort: anndata.AnnData, line: str) -> None:
+    """Add a line, once, to what provenance says was done."""
+    provenance = cohort.uns["provenance"]
+    provenance["transforms"] = [*dict.fromkeys([*map(str, provenance.get("transforms", [])), line])]
+
+
 def note_left_out(cohort: anndata.AnnData, reason: str, count: int) -> None:
     """Count samples or genes that were left out, so that nothing is dropped silently."""
     left_out = cohort.uns["provenance"].setdefault("left_out", {})

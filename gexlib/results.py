@@ -70,6 +70,9 @@ class Record:
         """The words that every title of this run carries: simulated, or the name of the real cohort."""
         return "simulated" if self.simulated else self.cohort
 
+    def _is_simulated(self, cohort: str) -> bool:
+        return self.simulated if cohort == self.cohort else cohort.startswith("simulated:")
+
     def score(
         self,
         model: str,
@@ -88,7 +91,7 @@ class Record:
         `cohort` names another cohort than the run's own, where one was simulated on the way.
         """
         cohort = cohort or self.cohort
-        common = {"study": self.notebook, "cohort": cohort, "simulated": cohort.startswith("simulated:")}
+        common = {"study": self.notebook, "cohort": cohort, "simulated": self._is_simulated(cohort)}
         common |= {"protocol": protocol, "part": part, "model": model, "family": family}
         table = with_intervals(y, probabilities, patients, statistics, self.content["parameters"].get("seed", 0))
         for metric, row in table.dropna().iterrows():  # the precision of a class that is never called is none
@@ -151,7 +154,7 @@ class Record:
         ours = dict({} if row is None else row) | ours
         numbers = {k: ours.get(k) for k in ("value", "low", "high", "n")}
         cohort = cohort or self.cohort
-        simulated = cohort.startswith("simulated:")
+        simulated = self._is_simulated(cohort)
         verdict = decide(id, cohort, simulated, holds, numbers)
         holds = None if holds is None else bool(holds)
         judged = {"id": id, "verdict": verdict, "holds": holds, **_plain(numbers), "why": why}

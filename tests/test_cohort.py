@@ -12,6 +12,7 @@ import pytest
 
 from gexlib import CohortError, check_cohort, load_cohort
 from gexlib.cohort import (
+    case_of,
     describe_cohort,
     drop_unlabelled,
     keep_samples,
@@ -20,6 +21,7 @@ from gexlib.cohort import (
     meets,
     note_left_out,
     set_inss,
+    unless_absent,
 )
 from gexlib.sources import PREFIXES, split_settings
 from gexlib.sources.h5ad import save_cohort
@@ -382,3 +384,23 @@ def test_plates_are_read_from_whole_aliquot_barcodes_alone(tmp_path):
         cohort = load_cohort(tmp_path / "a.h5ad")
         assert ("plate" in cohort.obs) == known
     assert load_cohort(tmp_path / "a.h5ad").obs["patient"].tolist() == [code[:12] for code in codes]
+
+
+def test_a_default_column_that_a_cohort_lacks_is_let_go_and_said_but_a_named_one_is_kept():
+    cohort = load_cohort("simulated:neuroblastoma,n=60,genes=200")
+    own = 'tissue == "tumour"'
+    assert unless_absent(cohort, own, own) == "" and unless_absent(cohort, "mycn", "mycn") == "mycn"
+    assert unless_absent(cohort, 'tisue == "tumour"', own) == 'tisue == "tumour"'  # whoever asks for it gets the refusal
+    unless_absent(cohort, own, own)
+    said = [line for line in cohort.uns["provenance"]["transforms"] if "'tissue'" in line]
+    assert said == [f"{own} not asked: the samples table has no column 'tissue'"]
+
+
+def test_the_case_is_the_class_named_else_the_rarer_of_two_else_refused():
+    cohort = load_cohort("simulated:neuroblastoma,n=60,genes=200")
+    assert case_of(cohort, "mycn", "normal", "dead") == "normal"
+    assert case_of(cohort, "mycn", "dead", "dead") == "amplified"
+    with pytest.raises(CohortError, match="'mycn' holds no 'amplfied' to be the case .nearest: amplified"):
+        case_of(cohort, "mycn", "amplfied", "dead")
+    with pytest.raises(CohortError, match="'inss_stage' holds no 'dead' to be the case"):
+        case_of(cohort, "inss_stage", "dead", "dead")

@@ -29,14 +29,11 @@ def room():
 
 
 def need_the_index(folder: Path) -> None:
+    """Skip where not even a small package can be had."""
+    lock = (home() / "requirements.lock").read_text(encoding="utf-8")
     try:
-        lock = (home() / "requirements.lock").read_text(encoding="utf-8")
-        download(
-            [pin for pin in pins_for(lock, this_platform(), PYTHON) if pin.startswith("six==")],
-            this_platform(),
-            PYTHON,
-            folder,
-        )
+        name = this_platform()
+        download([pin for pin in pins_for(lock, name, PYTHON) if pin.startswith("six==")], name, PYTHON, folder)
     except WheelhouseError as error:
         pytest.skip(f"nothing can be gathered here: {error}")
 

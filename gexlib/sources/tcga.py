@@ -9,7 +9,7 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from gexlib.cohort import CohortError, column_of, nearest
+from gexlib.cohort import CohortError, column_of, nearest, note_transform
 
 TYPES_OF = {
     "adrenal gland": ("ACC", "PCPG"),
@@ -72,6 +72,8 @@ SITE_OF = {name: site for site, types in TYPES_OF.items() for name in types}  # 
 def with_sites(cohort: anndata.AnnData, column: str = "cohort") -> anndata.AnnData:
     """Write the organ site of each sample as the categorical `obs["site"]`; a cohort that has one is left alone.
 
+    Where no class is a TCGA type, each stands for a site of its own, and provenance says so.
+
     Parameters
     ----------
     cohort : samples x genes
@@ -79,12 +81,16 @@ def with_sites(cohort: anndata.AnnData, column: str = "cohort") -> anndata.AnnDa
 
     Raises
     ------
-    CohortError : the column is absent, or a value is no TCGA type
+    CohortError : the column is absent, or a value is no TCGA type while others are
     """
     if "site" in cohort.obs:
         return cohort
     types = column_of(cohort, column)
     unknown = types[~types.isin(SITE_OF)]
+    if len(unknown) == len(types):
+        note_transform(cohort, f"each class of '{column}' taken for a site: no column 'site', no TCGA types")
+        cohort.obs["site"] = types.astype(str).astype("category")
+        return cohort
     if len(unknown):
         raise CohortError(
             f"{cohort.uns.get('cohort', 'cohort')}: '{unknown.iloc[0]}' in '{column}' is no TCGA type "
