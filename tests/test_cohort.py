@@ -390,7 +390,7 @@ def test_a_default_column_that_a_cohort_lacks_is_let_go_and_said_but_a_named_one
     cohort = load_cohort("simulated:neuroblastoma,n=60,genes=200")
     own = 'tissue == "tumour"'
     assert unless_absent(cohort, own, own) == "" and unless_absent(cohort, "mycn", "mycn") == "mycn"
-    assert unless_absent(cohort, 'tisue == "tumour"', own) == 'tisue == "tumour"'  # whoever asks for it gets the refusal
+    assert unless_absent(cohort, 'tisue == "tumour"', own) == 'tisue == "tumour"'  # and is refused where it is asked
     unless_absent(cohort, own, own)
     said = [line for line in cohort.uns["provenance"]["transforms"] if "'tissue'" in line]
     assert said == [f"{own} not asked: the samples table has no column 'tissue'"]
