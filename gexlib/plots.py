@@ -134,10 +134,10 @@ def differences(table: pd.DataFrame, title: str, ax: plt.Axes) -> plt.Axes:
 
 
 def by_size(table: pd.DataFrame, title: str, ax: plt.Axes) -> plt.Axes:
-    """A metric by training samples of each class, a line with its 95 % band a family; columns size, model, family."""
+    """A metric by training samples of each class, a line with its 95 % band a family; columns size and family."""
     colours = {"network": PALETTE[3], "linear": PALETTE[0], "trees": PALETTE[2]}
-    for (family, model), points in table.groupby(["family", "model"], sort=False):
-        points, label = points.sort_values("size"), model if family != "network" else "the paper's network"
+    for family, points in table.groupby("family", sort=False):
+        points, label = points.sort_values("size"), "the paper's network" if family == "network" else family
         ax.plot(points["size"], points["value"], "o-", color=colours[family], ms=4, label=label)
         ax.fill_between(points["size"], points["low"], points["high"], color=colours[family], alpha=0.15, lw=0)
     sizes = sorted(table["size"].unique())

@@ -55,9 +55,9 @@ def grouped_folds(
     y, patients = np.asarray(y).astype(str), np.asarray(patients).astype(str)
     counts = pd.DataFrame({"y": y, "patient": patients}).groupby("y")["patient"].nunique()
     if counts.min() < folds:
+        fewer = f"use folds={counts.min()} or " if counts.min() > 1 else ""
         raise CohortError(
-            f"class '{counts.idxmin()}' has {counts.min()} patients, fewer than {folds} folds; "
-            f"use folds={counts.min()} or leave the class out."
+            f"class '{counts.idxmin()}' has {counts.min()} patients, fewer than {folds} folds; {fewer}leave the class out."
         )
     for repeat in range(repeats):
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + repeat)

@@ -42,6 +42,8 @@ def test_a_class_with_fewer_patients_than_folds_is_named():
     y = np.array(["4"] * 20 + ["4S"] * 3)
     with pytest.raises(CohortError, match="class '4S' has 3 patients, fewer than 5 folds"):
         next(grouped_folds(y, np.arange(23), folds=5))
+    with pytest.raises(CohortError, match="class 'rare' has 1 patients, fewer than 5 folds; leave the class out"):
+        next(grouped_folds(np.array(["4"] * 20 + ["rare"]), np.arange(21), folds=5))
 
 
 def test_samples_of_one_patient_do_not_count_as_patients():
