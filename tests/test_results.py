@@ -145,7 +145,8 @@ def test_claims_files_are_complete(path):
 def test_committed_results_keep_the_schema_and_judge_every_claim(path):
     content = check_results(json.loads(path.read_text(encoding="utf-8")))
     assert content["notebook"][:2] == path.parent.name[:2]
-    assert {c["id"] for c in content["claims"]} == {c["id"] for c in ledger.load_claims(content["notebook"])}
+    asked = [] if content["notebook"] == "06" else ledger.load_claims(content["notebook"])  # 06 is no paper
+    assert {c["id"] for c in content["claims"]} == {c["id"] for c in asked}
 
 
 def test_the_ledger_prints_each_claim_with_the_papers_value_and_ours(tmp_path, monkeypatch, capsys, record):
