@@ -10,7 +10,7 @@ INSTALLED := .venv/installed-$(EXTRAS)
 .PHONY: run test test-system bench lab baselines book exercises wheelhouse lock lint clean
 
 run: $(INSTALLED)  ## build the environment, execute every notebook on its embedded cohort, say where the results lie
-	$(BIN)/python -m gexlib run all
+	$(BIN)/python -m gexlib run all --jobs 2
 
 test: $(INSTALLED)  ## everything that pip alone can test; every notebook is executed once, under nbval
 	$(BIN)/python -m pytest --nbval-lax --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks tests -m "not system"

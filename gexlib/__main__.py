@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's time limit ends a run as Ctrl-C does
     try:
         chosen = {"given": args.given, "cohort": args.cohort, "samples": args.samples}
-        run(args.number, args.profile, args.out, args.save_models, **chosen)
+        run(args.number, args.profile, args.out, args.save_models, args.jobs, **chosen)
     except RunFailed as failure:
         return complain(failure, 1)
     return 0
@@ -103,6 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
     runner.add_argument("--samples", metavar="FILE", help="the samples table of a cohort that is a matrix file")
     runner.add_argument("--out", metavar="DIR", help="the target folder (default: one below runs/NUMBER)")
     runner.add_argument("--save-models", action="store_true", help="keep what it trained in models/ of that folder")
+    runner.add_argument("--jobs", type=int, default=1, metavar="N", help="with all: notebooks at a time (default: 1)")
     sweeper = add("sweep", sweep, "run one notebook under many parameters; a killed sweep goes on where it was")
     sweeper.add_argument("file", metavar="FILE", help="a sweep file, such as those in sweeps/")
     sweeper.add_argument("--out", metavar="DIR", help="its folder (default: runs/sweeps/NAME OF THE FILE)")

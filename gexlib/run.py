@@ -18,10 +18,13 @@ import shutil
 import tempfile
 import textwrap
 from collections.abc import Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import count, islice
+from multiprocessing import get_context
 from pathlib import Path
 from subprocess import DEVNULL
 from typing import NamedTuple
@@ -67,15 +70,17 @@ class Plan:
         return self.target.with_name(f"{self.target.name}.failed.ipynb")
 
 
-def run(number: str, profile: str = OWN_CELL, out: str | None = None, save_models: bool = False, **chosen) -> None:
+def run(
+    number: str, profile: str = OWN_CELL, out: str | None = None, save_models: bool = False, jobs: int = 1, **chosen
+) -> None:
     """Run one notebook, or ``all`` in order, and say where the results lie; takes what `make_plan` takes.
 
-    With ``all``, a profile applies to the notebooks that have it, and so does saving models.
+    With ``all``, a profile applies to the notebooks that have it, and so does saving models; `jobs` run at a time.
 
     Raises
     ------
     ValueError : a refusal, before anything is written
-    RunFailed : a notebook stopped; those after it are not run
+    RunFailed : a notebook stopped; those that had not begun are not run
     """
     if number != "all":
         plans = [make_plan(number, profile, out, save_models=save_models, **chosen)]
@@ -95,8 +100,29 @@ def run(number: str, profile: str = OWN_CELL, out: str | None = None, save_model
             )
             for number, names in known.items()
         ]
+    if jobs < 1:
+        raise ValueError(f"--jobs is {jobs}; expected at least 1.")
+    if min(jobs, len(plans)) > 1:
+        return _side_by_side(plans, jobs)
     for plan in plans:
         print(f"[{plan.number}] done, results in {execute(plan)}", flush=True)
+
+
+def _side_by_side(plans: list[Plan], jobs: int) -> None:
+    """Execute plans, `jobs` at a time, each in a process of its own, with a line at its begin and at its end."""
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        waiting, place = iter(plans), count(1)
+        running = {pool.submit(_execute_quietly, plan): plan for plan in islice(waiting, jobs)}
+        while running:
+            for one in wait(running, return_when=FIRST_COMPLETED).done:
+                plan = running.pop(one)
+                print(f"[{plan.number}] done, {next(place)} of {len(plans)}, results in {one.result()}", flush=True)
+                running |= {pool.submit(_execute_quietly, plan): plan for plan in islice(waiting, 1)}
+
+
+def _execute_quietly(plan: Plan) -> Path:
+    print(f"[{plan.number}] begun", flush=True)
+    return execute(plan, bar=False)
 
 
 def notebooks() -> dict[str, Path]:
@@ -268,8 +294,8 @@ def read_profile(number: str, profile: str) -> dict[str, object]:
     return values
 
 
-def execute(plan: Plan) -> Path:
-    """Run the notebook in a kernel of its own and return the target folder.
+def execute(plan: Plan, bar: bool = True) -> Path:
+    """Run the notebook in a kernel of its own and return the target folder; a progress `bar` counts its cells.
 
     Raises
     ------
@@ -283,7 +309,7 @@ def execute(plan: Plan) -> Path:
     plan.failed.unlink(missing_ok=True)
     try:
         started = datetime.now(UTC)
-        _papermill(plan, attempt)
+        _papermill(plan, attempt, bar)
         _finish(plan, attempt, started)
         _publish(attempt, plan.target)
     except (PapermillExecutionError, RuntimeError, OSError, KeyboardInterrupt) as error:
@@ -296,7 +322,7 @@ def execute(plan: Plan) -> Path:
     return plan.target
 
 
-def _papermill(plan: Plan, attempt: Path) -> None:
+def _papermill(plan: Plan, attempt: Path, bar: bool) -> None:
     """Execute with papermill, in a kernel of this very Python whatever kernels are installed under the same name."""
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpecManager
@@ -336,7 +362,7 @@ def _papermill(plan: Plan, attempt: Path) -> None:
         engine_name="gexlib",
         kernel_name="python3",
         language="python",
-        progress_bar={"desc": f"[{plan.number}]", "miniters": 1},
+        progress_bar={"desc": f"[{plan.number}]", "miniters": 1, "disable": not bar},
     )
 
 

@@ -57,7 +57,8 @@ def grouped_folds(
     if counts.min() < folds:
         fewer = f"use folds={counts.min()} or " if counts.min() > 1 else ""
         raise CohortError(
-            f"class '{counts.idxmin()}' has {counts.min()} patients, fewer than {folds} folds; {fewer}leave the class out."
+            f"class '{counts.idxmin()}' has {counts.min()} patients, fewer than {folds} folds; "
+            f"{fewer}leave the class out."
         )
     for repeat in range(repeats):
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + repeat)

@@ -60,7 +60,7 @@ def room(tmp_path, monkeypatch):
 def papermill_stands_in(monkeypatch):
     """Replaces the kernel by a function that leaves a notebook which ran to its end."""
 
-    def stand_in(plan, attempt, results=True, **record):
+    def stand_in(plan, attempt, bar, results=True, **record):
         notebook = nbformat.read(plan.notebook, as_version=4)
         notebook.metadata.papermill = {"end_time": "now", "exception": None, **record}
         for cell in notebook.cells:
@@ -290,6 +290,22 @@ def test_a_finished_run_stands_whole_under_its_name(room, capsys, monkeypatch):
     assert done["versions"]["tensorflow"][0].isdigit()
     text = (target / "01_small.ipynb").read_text()
     assert '"injected-parameters"' in text and '"end_time": "2' in text and str(room) not in text
+
+
+def test_two_notebooks_run_side_by_side_and_a_failure_begins_no_more(room, capfd):
+    write_notebook(room / "notebooks/02b_none.ipynb", WRITE_RESULTS)
+    assert main(["run", "all", "--jobs", "2"]) == 0
+    said = capfd.readouterr().out.splitlines()
+    assert {"[01] begun", "[02b] begun"} < set(said) and len(said) == 4
+    assert "done, 2 of 2, results in" in said[-1]
+    assert all((room / f"runs/{number}/tiny/done.json").is_file() for number in ("01", "02b"))
+    for number in ("01", "02b"):
+        write_notebook(next(room.glob(f"notebooks/{number}_*.ipynb")), "raise ValueError('no such stage')")
+    for number in ("03", "04", "05", "06"):
+        write_notebook(room / f"notebooks/{number}_later.ipynb", WRITE_RESULTS)
+    assert main(["run", "all", "--jobs", "2"]) == 1
+    assert "stopped in code cell 2 of 2: ValueError: no such stage" in capfd.readouterr().err
+    assert not (room / "runs/04").exists() and not (room / "runs/06").exists()
 
 
 def test_a_failing_cell_keeps_the_former_run_and_the_partly_run_notebook(room, capsys):
