@@ -7,6 +7,7 @@ a fixed number of threads, and without claiming all the memory of a GPU.
 from __future__ import annotations
 
 import os
+import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -152,8 +153,7 @@ class Trainer:
         return softmax(keras.ops.convert_to_numpy(self.model(np.asarray(x, dtype=np.float32), training=False)))
 
     def _start_again(self, seed: int, start: list[np.ndarray] | None = None) -> None:
-        with _quiet_start():  # on the jax backend the seeding loads TensorFlow
-            keras.utils.set_random_seed(seed)
+        random.seed(seed)  # whence Keras draws the seeds of layers; its set_random_seed also drops compiled programs
         if start is None:
             for variable, fresh in zip(self.model.variables, self._fresh_values(seed), strict=True):
                 variable.assign(fresh)

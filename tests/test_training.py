@@ -66,6 +66,14 @@ def test_folds_of_unequal_size_share_one_compilation_and_padding_changes_nothing
         assert one == pytest.approx(other, abs=1e-5)
 
 
+def test_a_seed_gives_the_first_weights_that_keras_gives_for_it(types):
+    trainer = BatchTrainer(small, batch=16)
+    trainer.fit(*types, epochs=0, seed=5)
+    keras.utils.set_random_seed(5)
+    for ours, theirs in zip(trainer.model.get_weights(), small().get_weights(), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
 def test_accuracy_is_that_of_plain_fit(types):
     x, y = types
     x = np.concatenate([x + np.random.default_rng(i).normal(size=x.shape).astype("float32") for i in range(4)])
