@@ -18,12 +18,13 @@ import pandas as pd
 from sklearn.ensemble import RandomForestClassifier
 
 from gexlib import evaluate, splits
-from gexlib.cohort import beside, drop_unlabelled, keep_samples, label_of, nearest
+from gexlib.cohort import beside, drop_unlabelled, keep_samples, label_of
 from gexlib.files import home, write_json
 from gexlib.models.linear import class_shares_recipe, multinomial_recipe, nearest_centroid_recipe, ridge_recipe
 from gexlib.results import Record, check_results
 from gexlib.sources import load_cohort
 from gexlib.sources.tcia import TRAITS, traits_of
+from gexlib.words import nearest
 
 METRIC = {"AUC": "macro AUC"}  # a mean over test folds: models of different folds are never ranked together
 MANY = 2000  # samples from which on one inner fifth is enough to choose a penalty

@@ -6,7 +6,6 @@ which samples belong together; `uns["unit"]` says the scale and `uns["provenance
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 
@@ -14,6 +13,8 @@ import anndata
 import numpy as np
 import pandas as pd
 from sklearn.preprocessing import StandardScaler
+
+from gexlib.words import nearest
 
 LARGEST_LOG2 = 50.0  # log2 expression of any assay stays far below; linear intensities and counts pass it
 ENSEMBL = re.compile(r"^ENS[A-Z]*G\d{6,}(\.\d+)?$")
@@ -29,15 +30,6 @@ MISSING = frozenset({"", "na", "n/a", "nan", "none", "unknown", "not available",
 
 class CohortError(ValueError):
     """Input that breaks the cohort contract. The message names the place, what was found and what to do."""
-
-
-def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
-    """A clause that names the known words nearest to `name`, or lists the first few when none is near."""
-    known = [str(word) for word in known]
-    near = difflib.get_close_matches(str(name), known, n=n, cutoff=0.5)
-    if near:
-        return "nearest: " + ", ".join(near)
-    return "there are: " + ", ".join(known[:12]) + (", …" if len(known) > 12 else "") if known else "there are none"
 
 
 def make_cohort(

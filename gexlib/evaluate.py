@@ -6,6 +6,8 @@ Every metric takes sample weights, one row a bootstrap draw, so that a thousand 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import lru_cache
 from warnings import catch_warnings
 
 import numpy as np
@@ -13,11 +15,18 @@ import pandas as pd
 from sklearn.metrics import auc, roc_curve
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from gexlib.cohort import CohortError
 from gexlib.prep import with_noise
 from gexlib.splits import few_per_class
+
+_thread_pools = lru_cache(maxsize=1)(ThreadpoolController)  # to look for them takes milliseconds, to limit them none
+
+
+def one_thread() -> AbstractContextManager:
+    """Linear algebra and trees on one thread: in small fits two wait for one another longer than they work."""
+    return _thread_pools().limit(limits=1)
 
 
 def predictions(
@@ -43,7 +52,7 @@ def predictions(
     """
     parts = list(parts)
     _need_every_class(y, parts)
-    with threadpool_limits(1):  # folds are small: one thread is several times faster, and repeats
+    with one_thread():  # folds are small: one thread is several times faster, and repeats
         found = [
             model(x[test]) for model, (_, _, test) in zip(_fits(fit, x, y, patients, parts, seed), parts, strict=True)
         ]
@@ -56,7 +65,7 @@ def fitted(
     """The models that `predictions` fits, one a part, each (samples, genes) -> (samples, classes), to ask them more."""
     parts = list(parts)
     _need_every_class(y, parts)
-    with threadpool_limits(1):
+    with one_thread():
         return list(_fits(fit, x, y, patients, parts, seed))
 
 
@@ -145,6 +154,15 @@ def placed(parts: Iterable[tuple], found: Iterable[np.ndarray], samples: int) ->
             raise CohortError("a model gave NaN for tested samples: its training diverged; lower the learning rate.")
         probabilities[repeat, test] = said
     return probabilities
+
+
+def probabilities_of(logits: np.ndarray) -> np.ndarray:
+    """Class probabilities, (..., outputs) -> (..., classes): a sigmoid for one output, else a softmax."""
+    logits = np.asarray(logits, np.float64)
+    if logits.shape[-1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
 def among(probabilities: np.ndarray, classes: int) -> np.ndarray:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from gexlib.cohort import nearest
 from gexlib.download import (  # the errors and steps of a download are part of this interface
     CHECKSUMS,
     SETTINGS,
@@ -27,6 +26,7 @@ from gexlib.download import (  # the errors and steps of a download are part of 
 )
 from gexlib.files import data_folder
 from gexlib.unpack import unpack
+from gexlib.words import nearest
 
 __all__ = [
     "CHECKSUMS", "FETCHERS", "SETTINGS", "FetchError", "NotThereError", "cached", "cached_geo", "cached_msigdb",

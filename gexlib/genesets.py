@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import hypergeom
 
-from gexlib.cohort import CohortError, nearest
+from gexlib.cohort import CohortError
 from gexlib.evaluate import false_discovery_rate
 from gexlib.sources.matrix import read_text
+from gexlib.words import nearest
 
 
 def read_gmt(path: str | Path) -> dict[str, frozenset[str]]:

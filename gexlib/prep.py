@@ -8,7 +8,8 @@ from scipy.stats import ttest_ind_from_stats
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from gexlib.cohort import CohortError, nearest
+from gexlib.cohort import CohortError
+from gexlib.words import nearest
 
 GENES_WITHOUT_SURVIVORS = 10  # kept where no gene passes the t-test, so that every fold has a model
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import anndata
-import jsonschema
+import fastjsonschema
 import numpy as np
 import pandas as pd
 
@@ -238,9 +238,10 @@ def check_results(content: dict) -> dict:
     ValueError : says where the schema is broken
     """
     try:
-        jsonschema.validate(content, json.loads(SCHEMA.read_text(encoding="utf-8")))
-    except jsonschema.ValidationError as error:
-        raise ValueError(f"results: {'/'.join(map(str, error.absolute_path))}: {error.message}") from None
+        fastjsonschema.validate(json.loads(SCHEMA.read_text(encoding="utf-8")), content)
+    except fastjsonschema.JsonSchemaValueException as error:
+        asked = error.message.removeprefix(error.name).strip()
+        raise ValueError(f"results: {'/'.join(error.path[1:])}: {str(error.value)[:80]!r} {asked}") from None
     return content
 
 

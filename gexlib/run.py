@@ -33,8 +33,8 @@ import nbformat
 import psutil
 import yaml
 
-from gexlib.cohort import nearest
 from gexlib.files import home, reported_versions, sha256_of, write_json, write_text
+from gexlib.words import nearest
 
 OWN_CELL = "tiny"  # the profile that is the notebook's own parameters cell
 CHOOSES_COHORT = ("cohort", "samples")

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
-from threadpoolctl import threadpool_limits
 
-from gexlib.evaluate import class_aucs, placed
-from gexlib.models.radiogenomic import Autoencoder, Course, Fit, ImagingSettings, probabilities_of, train_each
+from gexlib.evaluate import class_aucs, one_thread, placed, probabilities_of
+from gexlib.models.radiogenomic import Autoencoder, Course, Fit, ImagingSettings, train_each
 from gexlib.splits import at_most, grouped_folds
 
 
@@ -180,7 +179,7 @@ def bootstrap_table(
         curve, other = (auc_by_epoch(y[asked], course.logits[:, asked]) for asked in (test, left))
         rows += [(draw, "network, best epoch", curve.max()), (draw, "network", curve[other.argmax()])]
         for name, recipe in recipes.items():
-            with threadpool_limits(1):  # small fits wait for their threads longer than they work
+            with one_thread():
                 said = recipe(x[train], y[train], train, seed + number)(x[test])
             rows.append((draw, name, class_aucs(y[test], said)[0].mean()))
     table = pd.DataFrame(rows, columns=["draw", "model", "AUC"])

@@ -28,9 +28,9 @@ import pandas as pd
 import psutil
 import yaml
 
-from gexlib.cohort import nearest
 from gexlib.files import data_folder, home, sha256_of, write_json, write_text, written_whole
 from gexlib.run import OWN_CELL, Parameter, make_plan, notebooks, read_parameters
+from gexlib.words import nearest
 
 KEYS = ("about", "notebook", "profile", "fixed", "grid", "list", "random", "seeds", "resources", "slurm")
 RESOURCES = {"cores": 2, "memory_gb": 4, "gpus": 0, "minutes": 60}

@@ -45,9 +45,9 @@ def test_models_know_no_sources_and_plots_know_no_models():
             assert foreign not in set(imported(path)), path
 
 
-def test_sources_know_only_the_cohort_the_files_and_each_other():
+def test_sources_know_only_the_cohort_the_files_the_words_and_each_other():
     for path in rooms("sources"):
-        assert set(imported(path)) <= {"cohort", "files", "sources", "fetch"}, path
+        assert set(imported(path)) <= {"cohort", "files", "sources", "fetch", "words"}, path
 
 
 def test_every_public_function_says_what_it_does():

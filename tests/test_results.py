@@ -48,7 +48,7 @@ def test_a_record_without_a_verdict_for_every_claim_is_refused_and_writes_nothin
 def test_a_row_that_breaks_the_schema_is_refused_with_its_place(record):
     score(record, family="magic")
     judge_all(record)
-    with pytest.raises(ValueError, match=r"rows/\d+/family: 'magic' is not one of"):
+    with pytest.raises(ValueError, match=r"rows/\d+/family: 'magic' must be one of"):
         record.write()
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from gexlib.cohort import nearest
 from gexlib.files import home
+from gexlib.words import nearest
 
 WIDEST_INTERVAL = 0.3  # a wider one neither reproduces nor refutes; an accuracy of 56 patients has 0.26
 VERDICTS = ["holds", "fails", "divided", "open"]  # of a claim over all that was measured

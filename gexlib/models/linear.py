@@ -13,9 +13,8 @@ from sklearn.metrics import log_loss
 from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
-from gexlib.evaluate import class_auc_scores, predictions, with_intervals
+from gexlib.evaluate import class_auc_scores, one_thread, predictions, with_intervals
 from gexlib.prep import welch_p_values
 from gexlib.splits import at_most, grouped_folds, inner_split
 
@@ -147,7 +146,7 @@ def coefficient_sizes(data, penalty: float = 1e-2) -> np.ndarray:
     -------
     (classes, genes), each class scaled to a largest of 1
     """
-    with threadpool_limits(1):
+    with one_thread():
         fits = [multinomial(penalty).fit(data.X[train], data.y[train]) for _, train, _ in data.parts]
     sizes = np.mean([np.abs(gene_coefficients(fit)) for fit in fits], axis=0)
     return sizes / sizes.max(axis=1, keepdims=True)

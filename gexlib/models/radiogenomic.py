@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from gexlib.evaluate import probabilities_of
 from gexlib.models.population import THREADS, adadelta, adam
 
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "sigmoid": jax.nn.sigmoid}
@@ -239,15 +240,6 @@ class Course:
         arrays = [array for (w, b), norm in zip(self.dense, self.norms, strict=False) for array in (w, b, *norm)]
         model.set_weights([*arrays, *self.dense[-1]])
         return model
-
-
-def probabilities_of(logits: np.ndarray) -> np.ndarray:
-    """Class probabilities, (..., outputs) -> (..., classes): a sigmoid for one output, else a softmax."""
-    logits = np.asarray(logits, np.float64)
-    if logits.shape[-1] == 1:
-        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
 def imaging_network(genes: int, settings: ImagingSettings, outputs: int = 1):

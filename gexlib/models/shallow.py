@@ -13,16 +13,14 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from threadpoolctl import threadpool_limits
 
-from gexlib.evaluate import class_aucs, predictions
-from gexlib.models.radiogenomic import probabilities_of
+from gexlib.evaluate import class_aucs, one_thread, predictions, probabilities_of
 from gexlib.splits import at_most, grouped_folds
 
 FAMILIES = {"boosted trees": "trees", "random forest": "trees", "SVM": "kernel", "logistic regression": "linear"}
 
 
-def comparison_models(points: int, seed: int = 0) -> dict[str, tuple[Pipeline, dict[str, list]]]:
+def comparison_models(points: int, seed: int = 0, samples: int = 255) -> dict[str, tuple[Pipeline, dict[str, list]]]:
     """The four models of figure 2, each with its grid, thinned to `points` values an axis.
 
     Published: z-scored genes and balanced classes throughout. Random forest: {sqrt, log2, all} genes x {Gini, entropy}
@@ -34,12 +32,15 @@ def comparison_models(points: int, seed: int = 0) -> dict[str, tuple[Pipeline, d
     ----------
     points : values of an axis that are tried, the most usual first; of the quick models (SVM, regression) one more
     seed : of the trees
+    samples : to train on, at most; more bins of a gene than samples are never filled, and cost time
 
     Returns
     -------
     {name: (pipeline, grid)}
     """
-    trees = HistGradientBoostingClassifier(early_stopping=False, class_weight="balanced", random_state=seed)
+    trees = HistGradientBoostingClassifier(
+        early_stopping=False, class_weight="balanced", max_bins=min(samples, 255), random_state=seed
+    )
     forest = RandomForestClassifier(class_weight="balanced", random_state=seed)
     logit = LogisticRegression(class_weight="balanced", solver="newton-cholesky", tol=1e-3)
     grids = {
@@ -75,7 +76,7 @@ def fixed_recipe(model: Pipeline, setting: Mapping[str, object]) -> Callable:
     """
 
     def fit(x, y, patients, seed):
-        with threadpool_limits(1):
+        with one_thread():
             fitted = clone(model).set_params(**setting).fit(x, y)
         if hasattr(fitted, "predict_proba"):
             return fitted.predict_proba

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import anndata
 
-from gexlib.cohort import CohortError, nearest
+from gexlib.cohort import CohortError
 from gexlib.sources.real import prepared
 from gexlib.sources.simulated import DEFAULT_SIZES
+from gexlib.words import nearest
 
 PREFIXES = ("firehose", "gdc", "geo", "real", "simulated", "xena")
 PREFIX = re.compile(r"(\w{2,}):.*", re.DOTALL)  # two letters or more: C:\data is a drive

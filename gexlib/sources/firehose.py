@@ -13,12 +13,13 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from gexlib.cohort import CohortError, make_cohort, nearest
+from gexlib.cohort import CohortError, make_cohort
 from gexlib.fetch import TCGA_LICENCE, FetchError, NotThereError, cached, download, forget, unpack
 from gexlib.files import data_folder, sha256_of
 from gexlib.sources.matrix import gene_table, typed
 from gexlib.sources.tcga import SITE_OF, kept_aliquots, parse_barcodes, with_survival
 from gexlib.sources.wide import opened, read_wide
+from gexlib.words import nearest
 
 GDAC = "http://gdac.broadinstitute.org/runs/stddata__2016_01_28/data"  # it answers on http only
 RUN, DATE = "Firehose stddata run of 2016-01-28", "20160128"

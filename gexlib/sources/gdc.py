@@ -16,10 +16,11 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from gexlib.cohort import CohortError, make_cohort, nearest
+from gexlib.cohort import CohortError, make_cohort
 from gexlib.fetch import FetchError
 from gexlib.files import data_folder, sha256_of
 from gexlib.sources.tcga import one_per_sample, parse_barcodes, with_survival
+from gexlib.words import nearest
 
 NAME = re.compile(r"gdc:(\w[\w.-]*)")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

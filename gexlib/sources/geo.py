@@ -17,10 +17,11 @@ import anndata
 import pandas as pd
 import polars as pl
 
-from gexlib.cohort import ENSEMBL, LARGEST_LOG2, MISSING, CohortError, make_cohort, nearest
+from gexlib.cohort import ENSEMBL, LARGEST_LOG2, MISSING, CohortError, make_cohort
 from gexlib.fetch import GEO_LICENCE, cached_geo
 from gexlib.files import sha256_of
 from gexlib.sources.matrix import gene_table, read_matrix, read_text, to_scale, typed, with_patients, with_stages
+from gexlib.words import nearest
 
 SYMBOL_COLUMNS = ("gene_symbol", "gene_sym", "symbol", "gene_assignment", "identifier")  # as `_plain` writes them
 SCALES = (  # what a header says of its values -> their unit

@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from gexlib.cohort import ENSEMBL, LARGEST_LOG2, CohortError, make_cohort, nearest, set_inss
+from gexlib.cohort import ENSEMBL, LARGEST_LOG2, CohortError, make_cohort, set_inss
 from gexlib.fetch import is_web_page
 from gexlib.files import sha256_of, written_whole
+from gexlib.words import nearest
 
 ORIENTATIONS = ("genes x samples", "samples x genes", "auto")
 NULLS = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL"]

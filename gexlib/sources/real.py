@@ -7,7 +7,8 @@ from pathlib import Path
 
 import anndata
 
-from gexlib.cohort import CohortError, nearest
+from gexlib.cohort import CohortError
+from gexlib.words import nearest
 
 
 def load(

@@ -9,7 +9,8 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from gexlib.cohort import CohortError, column_of, nearest, note_transform
+from gexlib.cohort import CohortError, column_of, note_transform
+from gexlib.words import nearest
 
 TYPES_OF = {
     "adrenal gland": ("ACC", "PCPG"),

@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from gexlib.cohort import CohortError, nearest
+from gexlib.cohort import CohortError
 from gexlib.files import sha256_of
 from gexlib.sources.matrix import TCGA, read_text
+from gexlib.words import nearest
 
 
 class Trait(NamedTuple):

@@ -13,12 +13,13 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from gexlib.cohort import CohortError, make_cohort, nearest
+from gexlib.cohort import CohortError, make_cohort
 from gexlib.fetch import TCGA_LICENCE, FetchError, NotThereError, cached, download
 from gexlib.files import data_folder, sha256_of
 from gexlib.sources.matrix import COPIES_ON_Y, gene_table, typed
 from gexlib.sources.tcga import SITE_OF, kept_aliquots, parse_barcodes, with_survival
 from gexlib.sources.wide import read_wide
+from gexlib.words import nearest
 
 GDC_HUB = "https://gdc-hub.s3.us-east-1.amazonaws.com/download"
 TCGA_HUB = "https://tcga.xenahubs.net/download"

@@ -12,12 +12,13 @@ from functools import partial
 
 import anndata
 
-from gexlib.cohort import CohortError, nearest
+from gexlib.cohort import CohortError
 from gexlib.sources.simulated.neuroblastoma import simulate_neuroblastoma
 from gexlib.sources.simulated.pancancer import simulate_pancancer
 from gexlib.sources.simulated.radiogenomics import simulate_radiogenomics
 from gexlib.sources.simulated.sites import simulate_sites
 from gexlib.sources.simulated.vital import CANCERS, simulate_vital
+from gexlib.words import nearest
 
 DEFAULT_SIZES = {  # samples, genes
     "neuroblastoma": (280, 1000),
