@@ -304,13 +304,14 @@ def execute(plan: Plan, bar: bool = True) -> Path:
     """
     from papermill.exceptions import PapermillExecutionError
 
+    versions = reported_versions()  # a package that is missing is told now, not after the last cell
     attempt = plan.target.with_name(f".{plan.target.name}-{secrets.token_hex(4)}")
     attempt.mkdir(parents=True)
     plan.failed.unlink(missing_ok=True)
     try:
         started = datetime.now(UTC)
         _papermill(plan, attempt, bar)
-        _finish(plan, attempt, started)
+        _finish(plan, attempt, started, versions)
         _publish(attempt, plan.target)
     except (PapermillExecutionError, RuntimeError, OSError, KeyboardInterrupt) as error:
         stop = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else RunFailed
@@ -366,7 +367,7 @@ def _papermill(plan: Plan, attempt: Path, bar: bool) -> None:
     )
 
 
-def _finish(plan: Plan, attempt: Path, started: datetime) -> None:
+def _finish(plan: Plan, attempt: Path, started: datetime, versions: dict[str, str]) -> None:
     """Write done.json, or raise RunFailed when a notebook that raised no error is unfinished all the same."""
     content = nbformat.read(attempt / plan.notebook.name, as_version=4)
     if content.metadata.papermill.exception or not content.metadata.papermill.end_time:
@@ -381,7 +382,7 @@ def _finish(plan: Plan, attempt: Path, started: datetime) -> None:
         "parameters": plan.parameters,
         "started": started.isoformat(timespec="seconds"),
         "seconds": round((datetime.now(UTC) - started).total_seconds(), 1),
-        "versions": reported_versions(),
+        "versions": versions,
     }
     write_json(attempt / "done.json", done)
 
