@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -181,14 +182,27 @@ def autoencoder_codes(
     """
     scaling = scaler(True).fit(x_train)
     z, z_new = (scaling.transform(x).astype(np.float32) for x in (x_train, x_new))
-    start = [keras.initializers.GlorotUniform(seed=seed + layer) for layer in (0, 1)]
-    inputs = keras.Input((z.shape[1],))
-    codes = keras.layers.Dense(width, activation="tanh", kernel_initializer=start[0])(inputs)
-    model = keras.Model(inputs, keras.layers.Dense(z.shape[1], kernel_initializer=start[1])(codes))
-    model.compile(keras.optimizers.Adam(3e-3), "mse")
-    model.fit(z, z, batch_size=32, epochs=epochs, shuffle=False, verbose=0)
-    encoder = keras.Model(inputs, codes)
+    model, encoder, optimizer_start = _autoencoder(z.shape[1], width)
+    for layer, dense in enumerate(model.layers[1:]):
+        dense.set_weights([keras.initializers.GlorotUniform(seed=seed + layer)(dense.kernel.shape), dense.bias * 0])
+    for variable, start in zip(model.optimizer.variables, optimizer_start, strict=True):
+        variable.assign(start)
+    for _ in range(epochs):
+        for first in range(0, len(z), 32):
+            model.train_on_batch(z[first : first + 32], z[first : first + 32])
     return tuple(keras.ops.convert_to_numpy(encoder(values)) for values in (z, z_new))
+
+
+@lru_cache(maxsize=2)
+def _autoencoder(genes: int, width: int) -> tuple[keras.Model, keras.Model, list[np.ndarray]]:
+    """The network of `autoencoder_codes`, compiled once for all folds; its encoder; its optimizer's start."""
+    inputs = keras.Input((genes,))
+    codes = keras.layers.Dense(width, activation="tanh")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(genes)(codes))
+    model.compile(keras.optimizers.Adam(3e-3), "mse")
+    model.optimizer.build(model.trainable_variables)
+    start = [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables]
+    return model, keras.Model(inputs, codes), start
 
 
 def compressed(fit: Callable, width: int = 32) -> Callable:
