@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +65,25 @@ def site_task(
     split = [(0, *plain_split(len(rows), 0.15, seed))]
     parts = list(grouped_folds(y, patients[rows], at_most(folds, y, patients[rows]), seed=seed))
     return Task(rows, np.flatnonzero(concerned), y, patients[rows], parts, split)
+
+
+def site_tasks(
+    sites: Iterable[str], others: Iterable[str], types: pd.Series, places: pd.Series, *how
+) -> dict[str, Task]:
+    """Tasks by name: each of `sites` and of `others`, and the types within one of `sites` that has several.
+
+    Parameters
+    ----------
+    sites, others : names as of `site_task`
+    types, places : type and site of every sample
+    how : the other arguments of `site_task`
+
+    Raises
+    ------
+    CohortError : as `site_task`
+    """
+    several = [f"{site} types" for site in sites if types[(places == site).to_numpy()].nunique() > 1]
+    return {name: site_task(name, types, places, *how) for name in dict.fromkeys([*sites, *others, *several])}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from gexlib.models.genexnet import (
 )
 from gexlib.models.rivals import BLOCKS, rivals_of, vision_network
 from gexlib.training import BatchTrainer, keras, settle_batch_norm, steps_recipe
-from gexlib.transfer import Transfer, pretrain, site_task
+from gexlib.transfer import Transfer, pretrain, site_task, site_tasks
 
 SMALL = {"theta_d": 0.05, "theta_r": 0.2, "theta_k": 4, "transitions": (True, False, False, False)}
 
@@ -288,6 +288,12 @@ def test_a_task_by_its_name(samples, name, rows, classes):
 def test_a_task_that_cannot_be_is_refused(samples, name, sentence):
     with pytest.raises(CohortError, match=sentence):
         site_task(name, *samples, 3, 0)
+
+
+def test_the_tasks_of_a_study_are_its_sites_and_the_types_of_those_that_have_several(samples):
+    tasks = site_tasks(["lung", "prostate"], ["LUAD:PRAD", "prostate"], *samples, 3, 0)
+    assert list(tasks) == ["lung", "prostate", "LUAD:PRAD", "lung types"]
+    assert np.array_equal(tasks["LUAD:PRAD"].rows, site_task("LUAD:PRAD", *samples, 3, 0).rows)
 
 
 def test_transfer_predicts_through_the_usual_loop(samples):
