@@ -56,7 +56,7 @@ def _load_keras():
             tf.get_logger().setLevel("ERROR")  # it warns of retracing, which a new shape needs
             try:
                 tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-                tf.config.threading.set_inter_op_parallelism_threads(1)
+                tf.config.threading.set_inter_op_parallelism_threads(THREADS)  # the two gradients of a convolution
                 for gpu in tf.config.list_physical_devices("GPU"):
                     tf.config.experimental.set_memory_growth(gpu, True)
             except RuntimeError:  # TensorFlow is already at work in this process: its settings stay
