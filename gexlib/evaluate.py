@@ -21,7 +21,7 @@ from gexlib.cohort import CohortError
 from gexlib.prep import with_noise
 from gexlib.splits import few_per_class
 
-_thread_pools = lru_cache(maxsize=1)(ThreadpoolController)  # to look for them takes milliseconds, to limit them none
+_thread_pools = lru_cache(maxsize=1)(ThreadpoolController)  # to find them takes milliseconds; the imports above load all
 
 
 def one_thread() -> AbstractContextManager:
@@ -52,7 +52,7 @@ def predictions(
     """
     parts = list(parts)
     _need_every_class(y, parts)
-    with one_thread():  # folds are small: one thread is several times faster, and repeats
+    with one_thread():
         found = [
             model(x[test]) for model, (_, _, test) in zip(_fits(fit, x, y, patients, parts, seed), parts, strict=True)
         ]
