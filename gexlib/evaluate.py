@@ -21,7 +21,7 @@ from gexlib.cohort import CohortError
 from gexlib.prep import with_noise
 from gexlib.splits import few_per_class
 
-_thread_pools = lru_cache(maxsize=1)(ThreadpoolController)  # to find them takes milliseconds; the imports above load all
+_thread_pools = lru_cache(maxsize=1)(ThreadpoolController)  # slow to find; the imports above load all there are
 
 
 def one_thread() -> AbstractContextManager:
